@@ -1,0 +1,296 @@
+//! The API for people and their tools: agents, monitors, results. Every request carries the admin token as a bearer token.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::results::{Delivery, RunResult, State};
+use crate::{AgentId, MonitorId, Timestamp};
+
+/// `POST /v1/agents`.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateAgent {
+    /// Lower case, digits, hyphens, dots; 1 to 63 characters; unique.
+    pub agent: String,
+    /// The named place; same alphabet.
+    pub location: String,
+}
+
+/// Its answer: the only time that the setup token is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AgentCreated {
+    /// The agent's name.
+    pub agent: String,
+    /// Its location.
+    pub location: String,
+    /// Good once, until `expires_at`.
+    pub setup_token: String,
+    /// 24 hours after its making, by the control plane's clock.
+    pub expires_at: Timestamp,
+}
+
+/// What the control plane knows about an agent's presence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentState {
+    /// Its setup token was not used yet.
+    Created,
+    /// Heard from within three heartbeats.
+    Connected,
+    /// Silent for longer.
+    Away,
+}
+
+impl std::fmt::Display for AgentState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Created => "created",
+            Self::Connected => "connected",
+            Self::Away => "away",
+        })
+    }
+}
+
+/// An agent as `GET /v1/agents` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AgentView {
+    /// Its name.
+    pub agent: String,
+    /// Its id; none before enrolment.
+    pub id: Option<AgentId>,
+    /// Its location.
+    pub location: String,
+    /// Its presence.
+    pub state: AgentState,
+    /// When it was last heard from.
+    pub last_seen: Option<Timestamp>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Results that it holds and that are not acknowledged, when last heard from.
+    pub pending: Option<u64>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A monitor as people write it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MonitorSpec {
+    /// Unique; lower case, digits, hyphens, dots; 1 to 63 characters.
+    pub name: String,
+    /// The plugin: "http", "http@0" or "sha256:…".
+    pub check: String,
+    /// Start to start: "60s", "5m". Default 60s, at least 1s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// From resolve to verdict: "10s". Default 10s, or nine tenths of a shorter interval; below the interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Where it runs: on one agent of each location.
+    pub locations: Vec<String>,
+    /// Whether it runs. Default true.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub enabled: bool,
+    /// For people and filters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The plugin's configuration.
+    #[serde(default = "empty")]
+    #[schema(value_type = Object)]
+    pub config: Value,
+    /// Targets beside those that `config` names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(b: &bool) -> bool {
+    *b
+}
+
+fn empty() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+/// `POST /v1/monitors/apply`: all of it or nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// As people write them, each checked by the control plane: JSON instead of [`MonitorSpec`], so that every mistake in every
+    /// monitor is found at once.
+    #[schema(value_type = Vec<MonitorSpec>)]
+    pub monitors: Vec<Value>,
+    /// Delete the monitors that are not listed.
+    #[serde(default)]
+    pub prune: bool,
+    /// Change nothing, only tell.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What becomes of one monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It is new.
+    Created,
+    /// It differs.
+    Updated,
+    /// It is as before.
+    Unchanged,
+    /// It is gone.
+    Deleted,
+}
+
+/// One line of the answer to an apply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Applied {
+    /// The monitor's name.
+    pub monitor: String,
+    /// What became of it.
+    pub change: Change,
+    /// The keys that differ, as JSON pointers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+}
+
+/// The answer to an apply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApplyAnswer {
+    /// One entry a monitor, in the order of the request, deleted ones last.
+    pub changes: Vec<Applied>,
+}
+
+/// What a monitor shows: the state of its latest result, or why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Shown {
+    /// The latest result says so.
+    Up,
+    /// The latest result says so.
+    Degraded,
+    /// The latest result says so.
+    Down,
+    /// The latest check could not be made.
+    Error,
+    /// No result for two intervals and the timeout.
+    Unknown,
+    /// No result yet.
+    Pending,
+    /// Not enabled.
+    Disabled,
+}
+
+impl Shown {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+            Self::Error => "error",
+            Self::Unknown => "unknown",
+            Self::Pending => "pending",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+impl From<State> for Shown {
+    fn from(state: State) -> Self {
+        match state {
+            State::Up => Self::Up,
+            State::Degraded => Self::Degraded,
+            State::Down => Self::Down,
+            State::Error => Self::Error,
+        }
+    }
+}
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A monitor as `GET /v1/monitors` lists it and `GET /v1/monitors/{name}` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MonitorView {
+    /// Its id.
+    pub id: MonitorId,
+    /// As people wrote it, defaults filled in.
+    #[serde(flatten)]
+    pub spec: MonitorSpec,
+    /// The worst over its locations.
+    pub state: Shown,
+    /// Each location's own.
+    pub by_location: Vec<LocationState>,
+}
+
+/// The state of a monitor at one location.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LocationState {
+    /// Which location.
+    pub location: String,
+    /// The agent that sent the latest result.
+    pub agent: Option<String>,
+    /// The state.
+    pub state: Shown,
+    /// Code of the latest result.
+    pub code: Option<String>,
+    /// Summary of the latest result.
+    pub summary: Option<String>,
+    /// When the latest result started.
+    pub last_result_at: Option<Timestamp>,
+}
+
+/// A result as `GET /v1/results` lists it: what the agent recorded, and what the control plane knows beside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ResultView {
+    /// Name of the monitor; its id when it was deleted since.
+    pub monitor: String,
+    /// Name of the agent.
+    pub agent: String,
+    /// Location of the agent.
+    pub location: String,
+    /// Epoch of its position.
+    pub epoch: u64,
+    /// Seq of its position.
+    pub seq: u64,
+    /// As recorded.
+    #[serde(flatten)]
+    pub result: RunResult,
+    /// When it was stored, by the control plane's clock.
+    pub received_at: Timestamp,
+    /// How it came.
+    pub delivery: Delivery,
+}
+
+/// Answer to `GET /v1/results?monitor=&agent=&since=&limit=&after=&wait=`.
+///
+/// Without `after`: the newest `limit` (default 100, at most 1,000) that match, ordered by `started_at`. With `after`, a `cursor` from an
+/// earlier answer: what was stored since, in the order of storing; `wait` seconds (at most 30) are spent waiting for the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ResultsPage {
+    /// The results.
+    pub results: Vec<ResultView>,
+    /// For the next request's `after`.
+    pub cursor: String,
+}
+
+/// A gap as `GET /v1/gaps` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct GapView {
+    /// Name of the agent.
+    pub agent: String,
+    /// As recorded.
+    #[serde(flatten)]
+    pub gap: crate::results::Gap,
+    /// When it was stored, by the control plane's clock.
+    pub received_at: Timestamp,
+}

@@ -1,0 +1,44 @@
+//! What an agent is told to do.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::MonitorId;
+
+/// Answer to `GET /v1/config?wait=SECONDS`: with `If-None-Match` and a current ETag the answer waits up to that long for a change and
+/// is 304 when there was none. A version is whole; versions only grow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Configuration {
+    /// Grows with every change.
+    pub version: u64,
+    /// The monitors that this agent runs.
+    pub monitors: Vec<Assignment>,
+}
+
+/// One monitor, as an agent runs it: checked, defaults filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Assignment {
+    /// Which monitor.
+    pub id: MonitorId,
+    /// Its name.
+    pub name: String,
+    /// The plugin: a bundled one's name ("http"), with a major version ("http@0"), or "sha256:" and a digest.
+    pub check: String,
+    /// Milliseconds from start to start; at least 1,000.
+    pub interval_ms: u64,
+    /// Milliseconds from resolve to verdict; below the interval.
+    pub timeout_ms: u64,
+    /// The plugin's configuration; secrets as `{"$secret": name}`.
+    #[schema(value_type = Object)]
+    pub config: Value,
+    /// Targets beside those that `config` names: "host", "host:port", "*.example.com:443", "10.0.0.0/8", "10.0.0.0/8:5432".
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// For people and filters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// SHA-256 over check, configuration and allow, lower-case hexadecimal; stands in every result.
+    pub digest: String,
+}

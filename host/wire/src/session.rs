@@ -1,0 +1,36 @@
+//! Sessions: how an agent says hello and gets a lease.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Position;
+
+/// Answer to `POST /v1/nonce`: signs exactly one hello. Asked for with the active token; unsigned, because nothing hangs on it.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Nonce {
+    /// 128 random bits, lower-case hexadecimal; good for 60 seconds.
+    pub nonce: String,
+}
+
+/// `POST /v1/hello`, signed with the nonce in the lease's place and counter 0.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Hello {
+    /// The agent's version.
+    pub version: String,
+    /// The last recorded result. Everything up to it is *buffered*.
+    pub recorded: Position,
+    /// Results not yet acknowledged.
+    pub pending: u64,
+    /// The lease that this agent held last, if it remembers; another one than the last given out means a copied data directory.
+    pub previous_lease: Option<String>,
+    /// Identifies the boot of the machine, so that ages of results from another boot are not believed.
+    pub boot_id: String,
+}
+
+/// Its answer.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Welcome {
+    /// The nonce of this session, lower-case hexadecimal: signs every later request.
+    pub lease: String,
+    /// Everything up to here is stored. The agent sends what comes after.
+    pub cursor: Position,
+}
