@@ -14,10 +14,13 @@ pub struct Timestamp(i64);
 /// 0000-01-01T00:00:00.000Z.
 const FIRST: i64 = -62_167_219_200_000;
 
+/// 9999-12-30T22:00:00.000Z, the last second that every time zone can print.
+const LAST: i64 = 253_402_207_200_000;
+
 impl Timestamp {
     /// That many milliseconds after the start of 1970.
     pub fn from_millis(millis: i64) -> Self {
-        Self(millis.clamp(FIRST, jiff::Timestamp::MAX.as_millisecond()))
+        Self(millis.clamp(FIRST, LAST))
     }
 
     /// Milliseconds since the start of 1970.
