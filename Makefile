@@ -1,0 +1,63 @@
+# Everything a person or a machine does with this repository. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# A check is a folder under plugins/ with its own crate: adding one needs no line here.
+CHECKS := $(filter-out sdk templates,$(notdir $(patsubst %/,%,$(wildcard plugins/*/))))
+GUEST := target/wasm32-wasip2/guest
+ENGINE ?= docker
+IMAGE ?= picket
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Build, then run a control plane, two agents and sample targets on loopback, with a live table
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory build
+	@target/debug/picket demo
+
+.PHONY: test
+test: ## Install what the tests need, build, run every test
+	@scripts/setup test
+	@$(MAKE) --no-print-directory plugins
+	@scripts/test
+
+.PHONY: build
+build: plugins ## Build the checks as components and the binary (target/debug/picket)
+	@cargo build --locked -p picket
+
+.PHONY: plugins
+plugins: ## Build the checks as components (target/plugins/NAME.wasm)
+	@scripts/setup guest
+	@cargo build --locked --profile guest --target wasm32-wasip2 $(CHECKS:%=-p picket-check-%)
+	@mkdir -p target/plugins
+	@for c in $(CHECKS); do install -m 644 -C $(GUEST)/picket_check_$${c//-/_}.wasm target/plugins/$$c.wasm; done
+
+.PHONY: release
+release: plugins ## Build the optimised binary (target/release/picket)
+	@cargo build --locked --release -p picket
+
+.PHONY: image
+image: ## Build the container image
+	@$(ENGINE) build --network host -t $(IMAGE) .
+
+.PHONY: image-test
+image-test: image ## Build the image and run it as the README says: read-only, no capabilities, enrols and reports
+	@scripts/image-test $(IMAGE)
+
+.PHONY: lint
+lint: ## Formatting, lints with warnings as errors, dependency policy when cargo-deny is there
+	@cargo fmt --all --check
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; fi
+
+.PHONY: update
+update: ## Rewrite the expected texts: OpenAPI document, help pages
+	@UPDATE=1 cargo test --locked -p picket-control -p picket
+
+.PHONY: clean
+clean: ## Remove what was built
+	@cargo clean
