@@ -1,0 +1,88 @@
+//! Real servers on loopback: targets for the tests and for `picket demo`.
+//!
+//! Each `start` gives a server that already answers, on a free port, with its files in a temporary directory. Dropping it
+//! ends what it started, by process id, and removes the directory; nothing is left behind. Everything here is blocking and
+//! needs no runtime: call it from a plain thread, or through `spawn_blocking`.
+//!
+//! nginx, knot and PostgreSQL are the programs of Debian's packages; where one is missing, `start` answers with
+//! [`Error::Missing`], which names the package. The rest runs inside this process on threads of its own.
+
+mod certificates;
+mod knot;
+mod listener;
+mod nginx;
+mod pair;
+mod postgres;
+mod process;
+mod relay;
+mod starttls;
+mod tcp;
+mod tls;
+
+pub use certificates::{Authority, Identity, Shape};
+pub use knot::Knot;
+pub use nginx::{Nginx, PASSWORD as NGINX_PASSWORD, TOKEN as NGINX_TOKEN, USER as NGINX_USER};
+pub use pair::Pair;
+pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres, USER as POSTGRES_USER};
+pub use relay::{Link, Relay};
+pub use starttls::{Starttls, StarttlsServer};
+pub use tcp::{BlackHole, Manner, TcpServer, closed_port};
+pub use tls::{TlsServer, Versions};
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a server could not be started or controlled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program is not on this machine.
+    #[error("{program} is not installed; install it with: apt-get install {package}")]
+    Missing {
+        /// The program that was looked for.
+        program: String,
+        /// Debian's package that holds it.
+        package: &'static str,
+    },
+    /// The program ended, or a command of it did, with an error.
+    #[error("{program} failed: {output}")]
+    Failed {
+        /// Which program.
+        program: String,
+        /// What it wrote, the end of it.
+        output: String,
+    },
+    /// The server was started, but did not answer in time.
+    #[error("{program} did not answer within {waited:?}: {output}")]
+    Silent {
+        /// Which program.
+        program: String,
+        /// How long it was waited for.
+        waited: Duration,
+        /// What it wrote, the end of it.
+        output: String,
+    },
+    /// A file or a directory.
+    #[error("could not {action} {}", path.display())]
+    File {
+        /// The verb: "write", "create".
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A socket.
+    #[error("could not {action}")]
+    Socket {
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A certificate could not be made.
+    #[error("could not make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// A TLS configuration was refused.
+    #[error("could not configure TLS")]
+    Tls(#[from] rustls::Error),
+}

@@ -1,0 +1,156 @@
+//! nginx with pages that an http check can be right or wrong about, over http and https.
+
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::Command;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::process::{self, Process};
+use crate::{Authority, Error, Shape};
+
+/// User name of `/private`.
+pub const USER: &str = "picket";
+/// Password of `/private`.
+pub const PASSWORD: &str = "sentinel-basic-7c1f";
+/// Token of `/bearer`.
+pub const TOKEN: &str = "sentinel-bearer-93ad";
+
+/// A running nginx.
+///
+/// | path | answer |
+/// |---|---|
+/// | `/` | 200, HTML with "Welcome to Picket" |
+/// | `/status/404`, `/status/500`, `/status/204`, `/status/503` | that status |
+/// | `/redirect`, `/redirect-twice`, `/redirect-loop` | 302 to `/`, through one more hop, to itself |
+/// | `/redirect-away` | 302 to `http://127.0.0.2/`, which no grant holds |
+/// | `/private` | 401 without basic [`USER`] and [`PASSWORD`], else 200 "inside" |
+/// | `/bearer` | 401 without `Authorization: Bearer` [`TOKEN`], else 200 "inside" |
+/// | `/json` | 200, `{"status": "ok", "queue": {"length": 3}}` |
+/// | `/method` | 200, the method |
+/// | `/header` | 200, the value of the request's `X-Picket` header |
+/// | `/host` | 200, the request's `Host` |
+/// | `/large` | 200, 2 MiB of `a`, "end" behind them |
+/// | `/slow` | 200, 4 KiB at 1 KiB a second |
+#[derive(Debug)]
+pub struct Nginx {
+    http: u16,
+    https: u16,
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Nginx {
+    /// Starts it with a valid certificate of the authority for https.
+    pub fn start(authority: &Authority) -> Result<Nginx, Error> {
+        Nginx::start_with(authority, Shape::Valid)
+    }
+
+    /// The same with a certificate of that shape.
+    pub fn start_with(authority: &Authority, shape: Shape) -> Result<Nginx, Error> {
+        let program = process::find("nginx", "nginx-light")?;
+        let directory = process::directory("nginx")?;
+        let root = directory.path();
+        let identity = authority.issue(shape)?;
+        process::write(&root.join("chain.pem"), &identity.chain_pem)?;
+        process::write(&root.join("key.pem"), &identity.key_pem)?;
+        process::write(&root.join("users"), format!("{USER}:{{PLAIN}}{PASSWORD}\n"))?;
+        let pages = root.join("pages");
+        process::make_directory(&pages)?;
+        process::write(&pages.join("index.html"), PAGE)?;
+        process::write(&pages.join("private"), "inside\n")?;
+        process::write(&pages.join("slow"), "s".repeat(4096))?;
+        process::write(&pages.join("large"), format!("{}end\n", "a".repeat(2 << 20)))?;
+        let (http, https) = (process::free_port()?, process::free_port()?);
+        let configuration = CONFIGURATION
+            .replace("@ROOT@", &root.display().to_string())
+            .replace("@HTTP@", &http.to_string())
+            .replace("@HTTPS@", &https.to_string())
+            .replace("@TOKEN@", TOKEN);
+        process::write(&root.join("nginx.conf"), configuration)?;
+        let mut running = Process::start(
+            Command::new(program)
+                .arg("-e")
+                .arg("stderr")
+                .arg("-p")
+                .arg(root)
+                .arg("-c")
+                .arg(root.join("nginx.conf")),
+            root.join("log"),
+            Signal::TERM,
+        )?;
+        running.wait_until(|| {
+            [http, https].iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        })?;
+        Ok(Nginx { http, https, _process: running, _directory: directory })
+    }
+
+    /// Where it serves http on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.http
+    }
+
+    /// Where it serves https on 127.0.0.1.
+    pub fn tls_port(&self) -> u16 {
+        self.https
+    }
+
+    /// `http://127.0.0.1:port` and the path, which begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.http)
+    }
+
+    /// `https://localhost:port` and the path, which begins with a slash.
+    pub fn tls_url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.https)
+    }
+}
+
+const PAGE: &str =
+    "<!doctype html>\n<title>Picket</title>\n<h1>Welcome to Picket</h1>\n<p>All systems fine.</p>\n";
+
+// One process, so that its end is the end of all of it.
+const CONFIGURATION: &str = r#"
+daemon off;
+master_process off;
+pid @ROOT@/pid;
+error_log stderr warn;
+events { worker_connections 128; }
+http {
+  access_log off;
+  client_body_temp_path @ROOT@/body;
+  proxy_temp_path @ROOT@/proxy;
+  fastcgi_temp_path @ROOT@/fastcgi;
+  uwsgi_temp_path @ROOT@/uwsgi;
+  scgi_temp_path @ROOT@/scgi;
+  types { text/html html; }
+  default_type text/plain;
+  map $http_authorization $known { default 0; "Bearer @TOKEN@" 1; }
+  server {
+    listen 127.0.0.1:@HTTP@;
+    listen 127.0.0.1:@HTTPS@ ssl http2;
+    server_name localhost;
+    absolute_redirect off;
+    ssl_certificate @ROOT@/chain.pem;
+    ssl_certificate_key @ROOT@/key.pem;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    root @ROOT@/pages;
+    add_header X-Server picket-test always;
+    location = /status/204 { return 204; }
+    location = /status/404 { return 404 "nothing here\n"; }
+    location = /status/500 { return 500 "broken\n"; }
+    location = /status/503 { return 503 "busy\n"; }
+    location = /redirect { return 302 /; }
+    location = /redirect-twice { return 301 /redirect; }
+    location = /redirect-loop { return 302 /redirect-loop; }
+    location = /redirect-away { return 302 http://127.0.0.2/; }
+    location = /private { auth_basic "picket"; auth_basic_user_file @ROOT@/users; }
+    location = /bearer { if ($known = 0) { return 401 "who are you?\n"; } return 200 "inside\n"; }
+    location = /json { default_type application/json; return 200 '{"status": "ok", "queue": {"length": 3}}'; }
+    location = /method { return 200 "$request_method\n"; }
+    location = /header { return 200 "$http_x_picket\n"; }
+    location = /host { return 200 "$http_host\n"; }
+    location = /slow { limit_rate 1k; }
+  }
+}
+"#;
