@@ -1,0 +1,172 @@
+//! What a check is: its description, with the schema of its configuration made from the configuration's own type.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::transform_subschemas;
+use schemars::{JsonSchema, Schema};
+use serde_json::{Value, json};
+
+use crate::bindings::exports::picket::check::checker::Description;
+
+/// What [`crate::check!`] knows about a check beside its configuration.
+pub struct About {
+    /// Lower case, digits, hyphens.
+    pub name: &'static str,
+    /// Semantic version of the check.
+    pub version: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// What it may emit: name, UCUM unit, description.
+    pub metrics: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// The description of a check whose configuration is `C`.
+pub fn describe<C: JsonSchema>(about: &About) -> Description {
+    let metrics: Vec<Value> = about
+        .metrics
+        .iter()
+        .map(|(name, unit, description)| json!({ "name": name, "unit": unit, "description": description }))
+        .collect();
+    Description {
+        name: about.name.into(),
+        version: about.version.into(),
+        summary: about.summary.into(),
+        config_schema: Value::from(schema::<C>()).to_string(),
+        metrics: Value::from(metrics).to_string(),
+    }
+}
+
+/// JSON pointers of the options of `C` that say nothing about themselves.
+pub fn omissions<C: JsonSchema>() -> Vec<String> {
+    let mut found = Vec::new();
+    undocumented(schema::<C>().as_value(), "", &mut found);
+    found
+}
+
+/// JSON Schema 2020-12 without references: an option that is not set is absent, never null.
+fn schema<C: JsonSchema>() -> Schema {
+    SchemaSettings::draft2020_12()
+        .with(|settings| settings.inline_subschemas = true)
+        .with_transform(absent_is_not_null)
+        .into_generator()
+        .into_root_schema_for::<C>()
+}
+
+fn absent_is_not_null(schema: &mut Schema) {
+    transform_subschemas(&mut absent_is_not_null, schema);
+    let Some(object) = schema.as_object_mut() else { return };
+    if object.get("default") == Some(&Value::Null) {
+        object.shift_remove("default");
+    }
+    // What one width of integer or another is called tells an author of a configuration nothing; its bounds do.
+    object.shift_remove("format");
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            object.insert("type".into(), only);
+        }
+    }
+    if let Some(Value::Array(options)) = object.get_mut("anyOf") {
+        options.retain(|option| option.get("type") != Some(&Value::from("null")));
+        if options.len() == 1 {
+            object.shift_remove("anyOf").into_iter().flat_map(alternatives).for_each(|(key, value)| {
+                object.entry(key).or_insert(value);
+            });
+        }
+    }
+}
+
+/// The members of the only schema of an `anyOf`.
+fn alternatives(any_of: Value) -> serde_json::Map<String, Value> {
+    match any_of {
+        Value::Array(mut options) => match options.pop() {
+            Some(Value::Object(object)) => object,
+            _ => serde_json::Map::new(),
+        },
+        _ => serde_json::Map::new(),
+    }
+}
+
+fn undocumented(schema: &Value, at: &str, found: &mut Vec<String>) {
+    match schema {
+        Value::Object(object) => {
+            for (key, value) in object {
+                if key == "properties"
+                    && let Value::Object(properties) = value
+                {
+                    for (name, property) in properties {
+                        let silent =
+                            property.get("description").and_then(Value::as_str).is_none_or(str::is_empty);
+                        if silent {
+                            found.push(format!("{at}/properties/{name}"));
+                        }
+                    }
+                }
+                undocumented(value, &format!("{at}/{key}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                undocumented(item, &format!("{at}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::{Duration, Tls, config::TextOrSecret};
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Config {
+        /// Where.
+        #[schemars(extend("x-picket-target" = "host"))]
+        host: String,
+        /// How long.
+        #[serde(default = "wait")]
+        wait: Duration,
+        /// How.
+        tls: Option<Tls>,
+        token: Option<TextOrSecret>,
+        silent: bool,
+        /// Which.
+        #[schemars(range(min = 1))]
+        port: Option<u16>,
+    }
+
+    fn wait() -> Duration {
+        Duration(std::time::Duration::from_secs(5))
+    }
+
+    #[test]
+    fn the_schema_is_made_from_the_type() {
+        let schema = schema::<Config>().to_value();
+        let properties = &schema["properties"];
+        assert_eq!(schema["additionalProperties"], json!(false));
+        assert_eq!(schema["required"], json!(["host", "silent"]));
+        assert_eq!(properties["host"]["x-picket-target"], "host");
+        assert_eq!(properties["wait"]["default"], "5s");
+        assert_eq!(properties["wait"]["description"], "How long.");
+        assert_eq!(properties["tls"]["type"], "object");
+        assert_eq!(properties["tls"]["description"], "How.");
+        assert_eq!(properties["tls"]["properties"]["ca"]["type"], "string");
+        assert_eq!(properties["token"]["x-picket-secret"], true);
+        assert_eq!(properties["token"]["anyOf"].as_array().map(Vec::len), Some(2));
+        assert_eq!(
+            properties["port"],
+            json!({"description": "Which.", "type": "integer", "minimum": 1, "maximum": 65535})
+        );
+        assert!(!schema.to_string().contains("null"), "{schema:#}");
+    }
+
+    #[test]
+    fn an_option_without_a_word_about_itself_is_found() {
+        assert_eq!(omissions::<Config>(), ["/properties/silent"]);
+    }
+}
