@@ -1,1 +1,26 @@
-//! picket-net
+//! The measured network of Picket: resolve, ask the grant, connect, handshake, request, and say how long each took. Everything a
+//! check may do to the world goes through a [`Session`]; it knows no plugin, no control plane and no secret's name.
+
+mod address;
+mod dial;
+mod error;
+mod grant;
+mod http;
+mod lookup;
+mod resolve;
+mod rule;
+mod session;
+mod tls;
+mod types;
+
+pub use address::{Class, Reason, classify};
+pub use dial::Connection;
+pub use error::Error;
+pub use grant::{Ceiling, Decision, Grant, Policy, Purpose, Refusal};
+pub use rule::{Host, NameRule, Rule};
+pub use session::{Network, Session, Settings};
+pub use tls::{Certificate, TlsSession};
+pub use types::{
+    Answer, Budget, Cause, Defect, Endpoint, Entry, Failure, Family, Header, Measured, Phase, Question,
+    Request, Response, Revocation, Timings, TlsOptions, Transport, Trust,
+};

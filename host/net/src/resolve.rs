@@ -1,0 +1,213 @@
+//! Names to addresses on the way to a connection: the system's configuration or given name servers, `/etc/hosts`, search list;
+//! once per name and session. Which addresses may be used is asked of `grant` here and nowhere else. Questions as the thing that
+//! is checked are in `lookup`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::grant::{Policy, Purpose};
+use crate::rule::Host;
+use crate::session::{Run, control_addresses, fail};
+use crate::types::{Cause, Endpoint, Failure, Family, Phase};
+
+/// The name servers of the process.
+pub(crate) struct Resolver {
+    hickory: TokioResolver,
+    /// In the order of the configuration; asked by `lookup` when a question names no server.
+    pub(crate) servers: Vec<SocketAddr>,
+    control: Mutex<Option<(Instant, Vec<IpAddr>)>>,
+}
+
+/// What a session has resolved.
+#[derive(Default)]
+pub(crate) struct Names(Mutex<HashMap<String, Arc<[IpAddr]>>>);
+
+/// Addresses that may be dialled, best first.
+pub(crate) struct Resolved {
+    pub(crate) host: Host,
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// None for a host that is an address, and for a name that was remembered.
+    pub(crate) time: Option<Duration>,
+}
+
+impl Resolver {
+    pub(crate) fn new(given: Option<Vec<SocketAddr>>) -> Result<Self, Error> {
+        let (config, mut options) = match given {
+            Some(servers) => {
+                let servers = servers.into_iter().map(name_server).collect();
+                (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
+            }
+            None => hickory_resolver::system_conf::read_system_conf().map_err(Error::Resolver)?,
+        };
+        // Every run measures its own lookup, so nothing is cached here; a session remembers what it asked.
+        options.cache_size = 0;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.timeout = options.timeout.min(SERVER_TIMEOUT);
+        let servers = config.name_servers().iter().filter_map(address).collect();
+        let builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options);
+        let hickory = builder.build().map_err(Error::Resolver)?;
+        Ok(Self { hickory, servers, control: Mutex::default() })
+    }
+
+    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+        let mut found: Vec<IpAddr> = Vec::new();
+        for ip in self.hickory.lookup_ip(name).await?.iter() {
+            if !found.contains(&ip) {
+                found.push(ip);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The control plane's addresses, at most a minute old; the last known ones while no name server answers.
+    pub(crate) async fn control(&self, host: &str) -> Vec<IpAddr> {
+        let name = match host.parse() {
+            Ok(Host::Name(name)) => name,
+            Ok(Host::Address(ip)) => return vec![ip],
+            Err(_) => return Vec::new(),
+        };
+        let mut known = self.control.lock().await;
+        if let Some((at, addresses)) = known.as_ref()
+            && at.elapsed() < CONTROL_REMEMBERED
+        {
+            return addresses.clone();
+        }
+        let last = known.take().map(|(_, addresses)| addresses).unwrap_or_default();
+        let fresh = tokio::time::timeout(SERVER_TIMEOUT, self.lookup(&name)).await.ok().and_then(Result::ok);
+        let addresses = fresh.unwrap_or(last);
+        *known = Some((Instant::now(), addresses.clone()));
+        addresses
+    }
+}
+
+/// Parses the host, resolves it, and asks the grant for every address of it.
+pub(crate) async fn resolve(
+    run: &Run,
+    to: &Endpoint,
+    family: Family,
+    purpose: Purpose,
+) -> Result<Resolved, Failure> {
+    let host: Host = match to.host.parse() {
+        Ok(host) => host,
+        Err(e) => return Err(fail(Cause::Other(e.to_string()), Phase::Resolve, e.to_string())),
+    };
+    let known = Policy { grant: &run.grant, ceiling: &run.shared.ceiling, control: &[] };
+    let begun = Instant::now();
+    let (all, time): (Arc<[IpAddr]>, _) = match &host {
+        Host::Address(ip) => (Arc::from([*ip]), None),
+        Host::Name(name) => {
+            known.may_resolve(purpose, name, to.port).map_err(|refusal| run.denied(refusal))?;
+            let (addresses, asked) = remembered(run, name, to.host.ends_with('.')).await?;
+            (addresses, asked.then(|| begun.elapsed()))
+        }
+    };
+    if let Some(time) = time {
+        run.spend(Phase::Resolve, time);
+    }
+    let control = run.within(Phase::Resolve, to, control_addresses(run, to.port)).await?;
+    let policy = Policy { control: &control, ..known };
+    let decision = policy.decide(purpose, &host, to.port, &all).map_err(|refusal| run.denied(refusal))?;
+    decision.denials.iter().for_each(|refusal| run.note_denial(refusal));
+    let addresses: Vec<_> =
+        in_turns(&decision.allowed, family).map(|ip| SocketAddr::new(ip, to.port)).collect();
+    if addresses.is_empty() {
+        let wanted = if family == Family::V4 { "IPv4" } else { "IPv6" };
+        return Err(fail(Cause::Dns(0), Phase::Resolve, format!("{host} has no {wanted} address")));
+    }
+    Ok(Resolved { host, addresses, time })
+}
+
+/// What the session knows of the name; asks when it knows nothing. Says whether it asked.
+async fn remembered(run: &Run, name: &str, absolute: bool) -> Result<(Arc<[IpAddr]>, bool), Failure> {
+    run.within(Phase::Resolve, &name, async {
+        let mut names = run.names.0.lock().await;
+        if let Some(addresses) = names.get(name) {
+            return Ok((addresses.clone(), false));
+        }
+        let asked = if absolute { format!("{name}.") } else { name.to_owned() };
+        let addresses =
+            run.shared.resolver.lookup(&asked).await.map_err(|error| lookup_failure(name, &error))?;
+        if addresses.is_empty() {
+            return Err(fail(Cause::Dns(0), Phase::Resolve, format!("{name} has no address")));
+        }
+        let addresses: Arc<[IpAddr]> = addresses.into();
+        names.insert(name.to_owned(), addresses.clone());
+        Ok((addresses, true))
+    })
+    .await?
+}
+
+fn lookup_failure(name: &str, error: &NetError) -> Failure {
+    let code = match error {
+        NetError::Dns(DnsError::ResponseCode(code)) => *code,
+        NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
+        NetError::Timeout => {
+            let message = format!("timeout in resolve: no name server answered for {name}");
+            return fail(Cause::Timeout, Phase::Resolve, message);
+        }
+        other => {
+            let message = format!("cannot look up {name}: {other}");
+            return fail(Cause::Other(other.to_string()), Phase::Resolve, message);
+        }
+    };
+    let message = match u16::from(code) {
+        0 => format!("{name} exists but has no address"),
+        3 => format!("{name} does not exist (NXDOMAIN)"),
+        number => {
+            format!("the name server could not answer for {name}: {} (RCODE {number})", rcode_name(number))
+        }
+    };
+    fail(Cause::Dns(code.into()), Phase::Resolve, message)
+}
+
+pub(crate) fn rcode_name(number: u16) -> &'static str {
+    match number {
+        0 => "NOERROR",
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        _ => "error",
+    }
+}
+
+/// IPv6 first, then both in turns, each family in its own order; or one family only.
+fn in_turns(addresses: &[IpAddr], family: Family) -> impl Iterator<Item = IpAddr> {
+    let of = |v6: bool, wanted: bool| {
+        addresses.iter().copied().filter(|ip| wanted && ip.is_ipv6() == v6).collect::<Vec<_>>()
+    };
+    let (v6, v4) = (of(true, family != Family::V4), of(false, family != Family::V6));
+    let longest = v6.len().max(v4.len());
+    (0..longest).flat_map(move |i| [v6.get(i).copied(), v4.get(i).copied()]).flatten()
+}
+
+fn name_server(at: SocketAddr) -> NameServerConfig {
+    let connections = [ProtocolConfig::Udp, ProtocolConfig::Tcp].map(|protocol| {
+        let mut connection = ConnectionConfig::new(protocol);
+        connection.port = at.port();
+        connection
+    });
+    NameServerConfig::new(at.ip(), true, connections.into())
+}
+
+fn address(server: &NameServerConfig) -> Option<SocketAddr> {
+    server.connections.first().map(|connection| SocketAddr::new(server.ip, connection.port))
+}
+
+/// One server's time for one try; hickory's 5 s are half of a check's usual 10.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
+const CONTROL_REMEMBERED: Duration = Duration::from_secs(60);

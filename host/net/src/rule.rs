@@ -1,0 +1,312 @@
+//! Hosts and rules, parsed once into values that cannot be wrong: `host`, `host:port`, `*.example.com:443`, `10.0.0.0/8:5432`,
+//! `[::1]:443`. What a rule opens is decided in `grant`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use url::Url;
+
+use crate::error::Error;
+
+/// A host, spelled in the one way it has: a name in lower-case ASCII without a trailing dot, or an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// A name (RFC 1123), internationalised labels in their ASCII form (RFC 5891). Underscores pass.
+    Name(String),
+    /// An address, never an IPv4-mapped one.
+    Address(IpAddr),
+}
+
+impl FromStr for Host {
+    type Err = Error;
+
+    /// Takes a name, an IPv4 address in four decimal parts, or an IPv6 address with or without brackets. Every other spelling of
+    /// an address (octal, hexadecimal, one number, IPv4-mapped, with a zone) is an error that says what to write.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        if bare.contains(':') {
+            return address_v6(text, bare);
+        }
+        if bare.len() != text.len() {
+            return Err(mistake(text, "brackets hold an IPv6 address only"));
+        }
+        let name = canonical_name(text)?;
+        let last = name.rsplit('.').next().unwrap_or_default();
+        if !is_number(last) {
+            return Ok(Host::Name(name));
+        }
+        match text.parse::<Ipv4Addr>() {
+            Ok(ip) => Ok(Host::Address(ip.into())),
+            Err(_) => Err(odd(text)),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Name(name) => f.write_str(name),
+            Host::Address(ip) => ip.fmt(f),
+        }
+    }
+}
+
+/// What may be reached: one host, the names below a name, or a range of addresses; on one port or on all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// Exactly that name.
+    Name {
+        /// Canonical.
+        name: String,
+        /// All ports when none.
+        port: Option<u16>,
+    },
+    /// Every name below that one, at any depth, not the name itself: `*.example.com`.
+    Below {
+        /// Canonical, without the `*.`.
+        name: String,
+        /// All ports when none.
+        port: Option<u16>,
+    },
+    /// Every address of the range; a single address is a range of one.
+    Range {
+        /// Host bits are zero.
+        range: IpNet,
+        /// All ports when none.
+        port: Option<u16>,
+    },
+}
+
+impl Rule {
+    /// The rule that opens exactly that target.
+    pub fn target(host: &str, port: u16) -> Result<Self, Error> {
+        let port = Some(port);
+        Ok(match host.parse()? {
+            Host::Name(name) => Rule::Name { name, port },
+            Host::Address(ip) => Rule::Range { range: ip.into(), port },
+        })
+    }
+
+    /// The rule that opens what a URL points to; the port is the scheme's own where the URL has none (http, https, ws, wss, ftp,
+    /// postgres).
+    pub fn url(text: &str) -> Result<Self, Error> {
+        let url = Url::parse(text).map_err(|e| mistake(text, &format!("not a URL: {e}")))?;
+        let port = match (url.port_or_known_default(), url.scheme()) {
+            (Some(port), _) => port,
+            (None, "postgres" | "postgresql") => 5432,
+            (None, scheme) => {
+                return Err(mistake(text, &format!("add a port, {scheme} has none of its own")));
+            }
+        };
+        Rule::target(raw_host(text).ok_or_else(|| mistake(text, "the URL names no host"))?, port)
+    }
+
+    /// Whether the rule names that name on that port.
+    pub fn names(&self, name: &str, port: u16) -> bool {
+        match self {
+            Rule::Name { name: own, port: p } => own == name && fits(*p, port),
+            Rule::Below { name: own, port: p } => is_below(name, own) && fits(*p, port),
+            Rule::Range { .. } => false,
+        }
+    }
+
+    /// Whether the rule's range holds that address on that port.
+    pub fn holds(&self, ip: IpAddr, port: u16) -> bool {
+        matches!(self, Rule::Range { range, port: p } if range.contains(&ip) && fits(*p, port))
+    }
+
+    /// Whether the rule is exactly that address, on that port or all.
+    pub fn is_exactly(&self, ip: IpAddr, port: u16) -> bool {
+        matches!(self, Rule::Range { range, .. } if range.prefix_len() == range.max_prefix_len())
+            && self.holds(ip, port)
+    }
+
+    /// The port that the rule is about; all when none.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Rule::Name { port, .. } | Rule::Below { port, .. } | Rule::Range { port, .. } => *port,
+        }
+    }
+}
+
+impl FromStr for Rule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (host, port) = split_port(text)?;
+        if let Some(below) = host.strip_prefix("*.") {
+            return match below.parse()? {
+                Host::Name(name) => Ok(Rule::Below { name, port }),
+                Host::Address(_) => Err(mistake(text, "a range of addresses is written like 10.0.0.0/8")),
+            };
+        }
+        if host.contains('*') {
+            return Err(mistake(text, "a star stands only in front, as in *.example.com"));
+        }
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        if let Some((address, bits)) = bare.split_once('/') {
+            let Host::Address(ip) = address.parse()? else {
+                return Err(mistake(
+                    text,
+                    "a range is an address and its bits, as in 10.0.0.0/8; a URL is not a rule",
+                ));
+            };
+            let range = bits.parse().ok().and_then(|bits| IpNet::new(ip, bits).ok());
+            let range = range
+                .ok_or_else(|| mistake(text, "the bits behind the slash are 0 to 32, for IPv6 0 to 128"))?;
+            return match range.trunc() == range {
+                true => Ok(Rule::Range { range, port }),
+                false => Err(mistake(text, &format!("write {}", range.trunc()))),
+            };
+        }
+        Ok(match host.parse()? {
+            Host::Name(name) => Rule::Name { name, port },
+            Host::Address(ip) => Rule::Range { range: ip.into(), port },
+        })
+    }
+}
+
+/// The text that parses to the same rule.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = match self {
+            Rule::Name { name, .. } => name.clone(),
+            Rule::Below { name, .. } => format!("*.{name}"),
+            Rule::Range { range, port } => {
+                let single = range.prefix_len() == range.max_prefix_len();
+                let plain = if single { range.addr().to_string() } else { range.to_string() };
+                if range.addr().is_ipv6() && port.is_some() { format!("[{plain}]") } else { plain }
+            }
+        };
+        match self.port() {
+            Some(port) => write!(f, "{host}:{port}"),
+            None => f.write_str(&host),
+        }
+    }
+}
+
+/// What may be asked of a name server: one name, or every name below one (`*.example.com`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NameRule {
+    /// Exactly that name.
+    Exactly(String),
+    /// Every name below, at any depth, not the name itself.
+    Below(String),
+}
+
+impl NameRule {
+    /// Whether the canonical name may be asked.
+    pub fn names(&self, name: &str) -> bool {
+        match self {
+            NameRule::Exactly(own) => own == name,
+            NameRule::Below(own) => is_below(name, own),
+        }
+    }
+}
+
+impl FromStr for NameRule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.strip_prefix("*.") {
+            Some(below) => Ok(NameRule::Below(canonical_name(below)?)),
+            None => Ok(NameRule::Exactly(canonical_name(text)?)),
+        }
+    }
+}
+
+impl fmt::Display for NameRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NameRule::Exactly(name) => f.write_str(name),
+            NameRule::Below(name) => write!(f, "*.{name}"),
+        }
+    }
+}
+
+/// The name in lower-case ASCII without its trailing dot; "." for the root.
+pub(crate) fn canonical_name(text: &str) -> Result<String, Error> {
+    if text == "." {
+        return Ok(text.to_owned());
+    }
+    let ascii = idna::domain_to_ascii(text).map_err(|_| mistake(text, "not a host name"))?;
+    let name = ascii.strip_suffix('.').unwrap_or(&ascii);
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain);
+    match name.len() <= 253 && name.split('.').all(label) {
+        true => Ok(name.to_owned()),
+        false => {
+            Err(mistake(text, "a host name is made of letters, digits, - and _, 63 at most between two dots"))
+        }
+    }
+}
+
+/// The host of a URL as it was written, before any parser made an address of it.
+pub(crate) fn raw_host(url: &str) -> Option<&str> {
+    let behind = url.split_once("://")?.1;
+    let authority = behind.split(['/', '\\', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let end = match host.starts_with('[') {
+        true => host.find(']')? + 1,
+        false => host.find(':').unwrap_or(host.len()),
+    };
+    Some(&host[..end]).filter(|host| !host.is_empty())
+}
+
+/// "host:port" and its forms; more than one colon without brackets is an IPv6 address alone.
+pub(crate) fn split_port(text: &str) -> Result<(&str, Option<u16>), Error> {
+    let (host, port) = match text.rfind(']') {
+        Some(end) => match text[end + 1..].strip_prefix(':') {
+            Some(port) => (&text[..=end], port),
+            None if end + 1 == text.len() => return Ok((text, None)),
+            None => return Err(mistake(text, "behind the bracket stands :PORT or nothing")),
+        },
+        None if text.matches(':').count() > 1 => return Ok((text, None)),
+        None => match text.rsplit_once(':') {
+            Some(parts) => parts,
+            None => return Ok((text, None)),
+        },
+    };
+    match port.parse() {
+        Ok(port) if port > 0 && !text.ends_with(['+', '-']) => Ok((host, Some(port))),
+        _ => Err(mistake(text, "a port is a number from 1 to 65535")),
+    }
+}
+
+fn address_v6(text: &str, bare: &str) -> Result<Host, Error> {
+    if let Some((address, _)) = bare.split_once('%') {
+        return Err(mistake(text, &format!("an address with a zone cannot be reached; write {address}")));
+    }
+    let ip: Ipv6Addr = bare.parse().map_err(|_| mistake(text, "not an IPv6 address"))?;
+    match ip.to_ipv4_mapped() {
+        Some(inner) => Err(mistake(text, &format!("write {inner}"))),
+        None => Ok(Host::Address(ip.into())),
+    }
+}
+
+/// Whether a resolver or a URL parser would read the last label as a number, and with it the name as an address.
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    hex || label.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn odd(text: &str) -> Error {
+    match url::Host::parse(text) {
+        Ok(url::Host::Ipv4(ip)) => mistake(text, &format!("an odd spelling of an address; write {ip}")),
+        _ => mistake(text, "a name does not end in a number"),
+    }
+}
+
+fn is_below(name: &str, parent: &str) -> bool {
+    name.strip_suffix(parent).and_then(|front| front.strip_suffix('.')).is_some_and(|front| !front.is_empty())
+}
+
+fn fits(rule: Option<u16>, port: u16) -> bool {
+    rule.is_none_or(|own| own == port)
+}
+
+fn mistake(found: &str, reason: &str) -> Error {
+    Error::Rule { found: found.to_owned(), reason: reason.to_owned() }
+}

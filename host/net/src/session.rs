@@ -1,0 +1,275 @@
+//! The network of a process and the session of one run: budget, deadline, what was measured, what was refused. The exchanges
+//! themselves are in `dial`, `http` and `lookup`.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::dial::Connection;
+use crate::error::Error;
+use crate::grant::{Ceiling, Grant, Refusal};
+use crate::resolve::{Names, Resolver};
+use crate::tls::{self, Roots};
+use crate::types::{
+    Answer, Budget, Cause, Endpoint, Failure, Family, Measured, Phase, Question, Request, Response, Timings,
+};
+
+/// How a process uses the network.
+///
+/// # Defaults
+/// Nothing opened, no control plane, the system's name servers.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What the operator opened on this machine, and the control plane that stays closed.
+    pub ceiling: Ceiling,
+    /// Name servers instead of the system's.
+    pub resolver: Option<Vec<SocketAddr>>,
+}
+
+/// One per process: name servers, certificate authorities, ceiling. Cheap to clone.
+#[derive(Clone)]
+pub struct Network {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) resolver: Resolver,
+    pub(crate) roots: Roots,
+    pub(crate) ceiling: Ceiling,
+}
+
+impl Network {
+    /// Reads the system's name servers (unless given) and certificate authorities. A machine without authorities is no error
+    /// here: handshakes say so. Must be called inside a tokio runtime.
+    pub fn new(settings: Settings) -> Result<Network, Error> {
+        let resolver = Resolver::new(settings.resolver)?;
+        let shared = Shared { resolver, roots: Roots::system(), ceiling: settings.ceiling };
+        Ok(Network { shared: Arc::new(shared) })
+    }
+
+    /// Begins a run that may reach what `grant` says, use what `budget` says, and ends at `deadline`.
+    pub fn session(&self, grant: Grant, budget: Budget, deadline: Instant) -> Session {
+        let tally =
+            Tally { limit: budget.received, received: AtomicU64::new(0), connections: AtomicU32::new(0) };
+        let run = Run {
+            shared: self.shared.clone(),
+            grant,
+            budget,
+            deadline,
+            started: Instant::now(),
+            tally: Arc::new(tally),
+            names: Names::default(),
+            seen: Mutex::default(),
+        };
+        Session { run: Arc::new(run) }
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").field("ceiling", &self.shared.ceiling).finish_non_exhaustive()
+    }
+}
+
+/// The network of one run. Clones share budget, deadline and memory of names.
+#[derive(Clone)]
+pub struct Session {
+    run: Arc<Run>,
+}
+
+impl Session {
+    /// Asks a name server once. An answer with an error RCODE is an answer; a failure means that nobody answered.
+    pub async fn ask(&self, question: Question) -> Result<Answer, Failure> {
+        crate::lookup::ask(&self.run, question).await
+    }
+
+    /// Resolves, asks the grant for every address, and connects to the first that answers (RFC 8305 order).
+    pub async fn connect(&self, to: Endpoint, family: Family) -> Result<Connection, Failure> {
+        Connection::open(&self.run, &to, family).await
+    }
+
+    /// Makes an HTTP exchange, redirects included; each hop is a fresh connection and asks the grant anew.
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
+        crate::http::send(&self.run, request).await
+    }
+
+    /// What was measured and refused so far.
+    pub fn measured(&self) -> Measured {
+        let seen = self.run.seen();
+        Measured {
+            phases: seen.phases,
+            remote: seen.remote,
+            denials: seen.denials.clone(),
+            received: self.run.tally.received.load(Ordering::Relaxed),
+            connections: self.run.tally.connections.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("grant", &self.run.grant).finish_non_exhaustive()
+    }
+}
+
+/// What every exchange of a session shares.
+pub(crate) struct Run {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) grant: Grant,
+    pub(crate) budget: Budget,
+    pub(crate) deadline: Instant,
+    pub(crate) started: Instant,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) names: Names,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    phases: Timings,
+    remote: Option<SocketAddr>,
+    denials: Vec<String>,
+}
+
+impl Run {
+    /// The future's output, or a timeout that names the phase and the peer.
+    pub(crate) async fn within<T>(
+        &self,
+        phase: Phase,
+        peer: &impl fmt::Display,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout_at(self.deadline, future).await {
+            Ok(output) => Ok(output),
+            Err(_) => Err(self.timeout(phase, peer)),
+        }
+    }
+
+    pub(crate) fn timeout(&self, phase: Phase, peer: &impl fmt::Display) -> Failure {
+        let spent = self.started.elapsed().as_secs_f64();
+        fail(Cause::Timeout, phase, format!("timeout in {phase} with {peer} after {spent:.1} s"))
+    }
+
+    /// Counts one connection, or one question, against the budget.
+    pub(crate) fn take_connection(&self, peer: &impl fmt::Display) -> Result<(), Failure> {
+        let limit = self.budget.connections;
+        let take = |opened: u32| (opened < limit).then_some(opened + 1);
+        match self.tally.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let message =
+                    format!("no connection left for {peer}: this run has opened the {limit} that it may");
+                Err(fail(Cause::Exhausted, Phase::Connect, message))
+            }
+        }
+    }
+
+    /// Remembers a refusal, without failing for it.
+    pub(crate) fn note_denial(&self, refusal: &Refusal) {
+        let mut seen = self.seen();
+        if seen.denials.len() < DENIALS_KEPT && !seen.denials.contains(&refusal.0) {
+            seen.denials.push(refusal.0.clone());
+        }
+    }
+
+    /// The failure that a refusal becomes.
+    pub(crate) fn denied(&self, refusal: Refusal) -> Failure {
+        self.note_denial(&refusal);
+        Failure { cause: Cause::Denied, phase: None, message: refusal.0 }
+    }
+
+    pub(crate) fn note_remote(&self, remote: SocketAddr) {
+        self.seen().remote = Some(remote);
+    }
+
+    /// Adds one phase of one exchange to the session's sum.
+    pub(crate) fn spend(&self, phase: Phase, time: Duration) {
+        let mut seen = self.seen();
+        add(&mut seen.phases, phase, time);
+        seen.phases.total += time;
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds to one phase; leaves the total alone.
+pub(crate) fn add(timings: &mut Timings, phase: Phase, time: Duration) {
+    let slot = match phase {
+        Phase::Resolve => &mut timings.resolve,
+        Phase::Connect => &mut timings.connect,
+        Phase::Handshake => &mut timings.handshake,
+        Phase::Send => &mut timings.send,
+        Phase::FirstByte => &mut timings.first_byte,
+        Phase::Transfer => &mut timings.transfer,
+    };
+    *slot = Some(slot.unwrap_or_default() + time);
+}
+
+/// Counters that the streams of a session share.
+pub(crate) struct Tally {
+    limit: u64,
+    received: AtomicU64,
+    connections: AtomicU32,
+}
+
+impl Tally {
+    /// Counts received bytes; an error once they are more than the budget.
+    pub(crate) fn receive(&self, bytes: usize) -> io::Result<()> {
+        let before = self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        match before + bytes as u64 > self.limit {
+            true => Err(io::Error::other(Spent(self.limit))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The budget of received bytes is used up.
+#[derive(Debug, thiserror::Error)]
+#[error("this run has received the {0} bytes that it may")]
+pub(crate) struct Spent(u64);
+
+pub(crate) fn fail(cause: Cause, phase: Phase, message: String) -> Failure {
+    Failure { cause, phase: Some(phase), message }
+}
+
+/// What an error of a socket means, told apart.
+pub(crate) fn io_failure(error: &io::Error, phase: Phase, peer: &impl fmt::Display) -> Failure {
+    use io::ErrorKind as Kind;
+    if error.get_ref().is_some_and(|inner| inner.is::<Spent>()) {
+        return fail(Cause::Exhausted, phase, format!("{peer} sent too much: {error}"));
+    }
+    if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return tls::failure(tls, phase, peer);
+    }
+    let (cause, words) = match error.kind() {
+        Kind::ConnectionRefused => (Cause::Refused, "refused the connection".to_owned()),
+        Kind::ConnectionReset | Kind::ConnectionAborted => (Cause::Reset, "reset the connection".to_owned()),
+        Kind::BrokenPipe => (Cause::Reset, "reset the connection while we were sending".to_owned()),
+        Kind::UnexpectedEof => (Cause::Closed, "closed the connection too early".to_owned()),
+        Kind::HostUnreachable => (Cause::Unreachable, "is unreachable: no route to the host".to_owned()),
+        Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
+            (Cause::Unreachable, "is unreachable: this machine has no route to its network".to_owned())
+        }
+        Kind::TimedOut => (Cause::Timeout, "did not answer in the system's own time".to_owned()),
+        _ => (Cause::Other(error.to_string()), format!("failed: {error}")),
+    };
+    fail(cause, phase, format!("{peer} {words} ({phase})"))
+}
+
+/// The control plane's addresses are asked for only where its port is.
+pub(crate) async fn control_addresses(run: &Run, port: u16) -> Vec<IpAddr> {
+    match &run.shared.ceiling.control {
+        Some((host, own)) if *own == port => run.shared.resolver.control(host).await,
+        _ => Vec::new(),
+    }
+}
+
+const DENIALS_KEPT: usize = 16;

@@ -1,0 +1,187 @@
+//! One X.509 certificate (RFC 5280), read for people and for checks. Whether it is trusted is found in `chain`.
+
+use std::net::IpAddr;
+
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
+
+/// An X.509 certificate as served or as kept by the trust store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// As served.
+    pub der: Vec<u8>,
+    /// Distinguished name (RFC 4514).
+    pub subject: String,
+    /// Distinguished name (RFC 4514).
+    pub issuer: String,
+    /// Lower-case hexadecimal, without the sign byte.
+    pub serial: String,
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub not_before: i64,
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub not_after: i64,
+    /// dNSName entries of subjectAltName.
+    pub dns_names: Vec<String>,
+    /// iPAddress entries of subjectAltName.
+    pub ip_addresses: Vec<String>,
+    /// "sha256WithRSAEncryption", "ecdsa-with-SHA256"; the dotted OID when it has no name.
+    pub signature_algorithm: String,
+    /// Kind and bits: ("RSA", 2048), ("EC", 256), ("Ed25519", 256).
+    pub key: (String, u32),
+    /// Lower-case hexadecimal, over the certificate.
+    pub sha256: String,
+    /// Lower-case hexadecimal, over the subjectPublicKeyInfo (RFC 7469).
+    pub spki_sha256: String,
+    /// basicConstraints says CA.
+    pub is_ca: bool,
+}
+
+impl Certificate {
+    /// Reads DER; none when it is not a certificate.
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let (_, x509) = X509Certificate::from_der(der).ok()?;
+        let (dns_names, ip_addresses) = names(&x509);
+        let serial = x509.raw_serial();
+        let serial = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
+        Some(Self {
+            der: der.to_vec(),
+            subject: distinguished_name(x509.subject()),
+            issuer: distinguished_name(x509.issuer()),
+            serial: hex::encode(serial),
+            not_before: x509.validity().not_before.timestamp(),
+            not_after: x509.validity().not_after.timestamp(),
+            dns_names,
+            ip_addresses,
+            signature_algorithm: algorithm_name(&x509.signature_algorithm.algorithm.to_id_string()),
+            key: key(x509.public_key()),
+            sha256: hex::encode(Sha256::digest(der)),
+            spki_sha256: hex::encode(Sha256::digest(x509.public_key().raw)),
+            is_ca: x509.is_ca(),
+        })
+    }
+}
+
+/// Those that can be read.
+pub(crate) fn read_all(ders: &[CertificateDer<'_>]) -> Vec<Certificate> {
+    ders.iter().filter_map(|der| Certificate::read(der)).collect()
+}
+
+fn names(x509: &X509Certificate<'_>) -> (Vec<String>, Vec<String>) {
+    let (mut names, mut addresses) = (Vec::new(), Vec::new());
+    let Ok(Some(extension)) = x509.subject_alternative_name() else { return (names, addresses) };
+    for name in &extension.value.general_names {
+        match name {
+            GeneralName::DNSName(name) => names.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => addresses.extend(address(bytes).map(|ip| ip.to_string())),
+            _ => {}
+        }
+    }
+    (names, addresses)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+    }
+}
+
+/// RFC 4514: the last relative name first, multi-valued ones joined by a plus.
+fn distinguished_name(name: &X509Name<'_>) -> String {
+    let mut parts: Vec<String> =
+        name.iter_rdn().map(|rdn| rdn.iter().map(attribute).collect::<Vec<_>>().join("+")).collect();
+    parts.reverse();
+    parts.join(",")
+}
+
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
+    let oid = attribute.attr_type().to_id_string();
+    let short = ATTRIBUTES.iter().find(|(known, _)| *known == oid).map(|(_, short)| *short);
+    match (short, attribute.as_str()) {
+        (Some(short), Ok(text)) => format!("{short}={}", escaped(text)),
+        (None, Ok(text)) => format!("{oid}={}", escaped(text)),
+        (_, Err(_)) => format!("{}=#{}", short.unwrap_or(&oid), hex::encode(attribute.as_slice())),
+    }
+}
+
+/// RFC 4514, section 2.4.
+fn escaped(text: &str) -> String {
+    let last = text.chars().count().saturating_sub(1);
+    let mut out = String::with_capacity(text.len());
+    for (i, c) in text.chars().enumerate() {
+        match c {
+            '"' | '+' | ',' | ';' | '<' | '>' | '\\' => out.extend(['\\', c]),
+            '#' if i == 0 => out.push_str("\\#"),
+            ' ' if i == 0 || i == last => out.push_str("\\ "),
+            '\0' => out.push_str("\\00"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn key(spki: &SubjectPublicKeyInfo<'_>) -> (String, u32) {
+    let oid = spki.algorithm.algorithm.to_id_string();
+    let curve =
+        spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).map(|oid| oid.to_id_string());
+    match (spki.parsed(), oid.as_str()) {
+        (_, "1.3.101.112") => ("Ed25519".to_owned(), 256),
+        (_, "1.3.101.113") => ("Ed448".to_owned(), 456),
+        (Ok(PublicKey::RSA(rsa)), _) => ("RSA".to_owned(), rsa_bits(rsa.modulus)),
+        (Ok(PublicKey::EC(point)), _) => {
+            let bits = match curve.as_deref() {
+                Some("1.2.840.10045.3.1.7") => 256,
+                Some("1.3.132.0.34") => 384,
+                Some("1.3.132.0.35") => 521,
+                _ => point.key_size(),
+            };
+            ("EC".to_owned(), u32::try_from(bits).unwrap_or(u32::MAX))
+        }
+        _ => (oid, u32::try_from(spki.subject_public_key.data.len() * 8).unwrap_or(u32::MAX)),
+    }
+}
+
+fn rsa_bits(modulus: &[u8]) -> u32 {
+    let significant: &[u8] = &modulus[modulus.iter().take_while(|byte| **byte == 0).count()..];
+    let zeros = significant.first().map_or(0, |byte| byte.leading_zeros());
+    u32::try_from(significant.len() * 8).unwrap_or(u32::MAX) - zeros
+}
+
+pub(crate) fn algorithm_name(oid: &str) -> String {
+    SIGNATURES.iter().find(|(known, _)| *known == oid).map_or(oid, |(_, name)| name).to_owned()
+}
+
+/// RFC 4514, section 3, and the two that everybody prints by name.
+const ATTRIBUTES: [(&str, &str); 11] = [
+    ("2.5.4.3", "CN"),
+    ("2.5.4.7", "L"),
+    ("2.5.4.8", "ST"),
+    ("2.5.4.10", "O"),
+    ("2.5.4.11", "OU"),
+    ("2.5.4.6", "C"),
+    ("2.5.4.9", "STREET"),
+    ("0.9.2342.19200300.100.1.25", "DC"),
+    ("0.9.2342.19200300.100.1.1", "UID"),
+    ("1.2.840.113549.1.9.1", "emailAddress"),
+    ("2.5.4.5", "serialNumber"),
+];
+
+const SIGNATURES: [(&str, &str); 13] = [
+    ("1.2.840.113549.1.1.4", "md5WithRSAEncryption"),
+    ("1.2.840.113549.1.1.5", "sha1WithRSAEncryption"),
+    ("1.2.840.113549.1.1.10", "rsassaPss"),
+    ("1.2.840.113549.1.1.11", "sha256WithRSAEncryption"),
+    ("1.2.840.113549.1.1.12", "sha384WithRSAEncryption"),
+    ("1.2.840.113549.1.1.13", "sha512WithRSAEncryption"),
+    ("1.2.840.10045.4.1", "ecdsa-with-SHA1"),
+    ("1.2.840.10045.4.3.2", "ecdsa-with-SHA256"),
+    ("1.2.840.10045.4.3.3", "ecdsa-with-SHA384"),
+    ("1.2.840.10045.4.3.4", "ecdsa-with-SHA512"),
+    ("1.2.840.10040.4.3", "dsa-with-SHA1"),
+    ("1.3.101.112", "Ed25519"),
+    ("1.3.101.113", "Ed448"),
+];

@@ -1,0 +1,171 @@
+//! The TLS handshake and what it tells. What is wrong with a certificate is found in `chain`, the certificate itself is read in
+//! `certificate`, and `verify` stands between them and rustls.
+
+mod certificate;
+mod chain;
+mod verify;
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig, PeerIncompatible, SupportedProtocolVersion};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+pub use certificate::Certificate;
+pub(crate) use chain::Roots;
+
+use crate::dial::Metered;
+use crate::rule::Host;
+use crate::session::{Run, fail, io_failure};
+use crate::types::{Cause, Defect, Endpoint, Failure, Phase, Revocation, TlsOptions, Trust};
+use verify::Verifier;
+
+/// A finished handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSession {
+    /// "1.2", "1.3".
+    pub version: String,
+    /// IANA's name as rustls spells it: "TLS13_AES_128_GCM_SHA256".
+    pub cipher: String,
+    /// The protocol chosen.
+    pub alpn: Option<String>,
+    /// The chain as served, leaf first; certificates that cannot be read are left out and are a defect.
+    pub served: Vec<Certificate>,
+    /// The chain as verified, leaf first, root last; or every defect found.
+    pub verified: Result<Vec<Certificate>, Vec<Defect>>,
+    /// What the server stapled. Staples are not read yet: always unknown.
+    pub stapled: Revocation,
+}
+
+/// Shakes hands with `peer` over the stream, as `options` say.
+pub(crate) async fn handshake(
+    run: &Run,
+    stream: Metered,
+    peer: &Endpoint,
+    options: &TlsOptions,
+) -> Result<(TlsStream<Metered>, TlsSession), Failure> {
+    let refused = |message: String| fail(Cause::Other(message.clone()), Phase::Handshake, message);
+    if let Some(identity) = &options.client_identity {
+        return Err(refused(format!("the agent has no client identity {identity:?}; leave it out")));
+    }
+    let name = server_name(options.server_name.as_deref().unwrap_or(&peer.host)).map_err(refused)?;
+    let versions = versions(options).map_err(refused)?;
+    let roots = match &options.ca {
+        Some(ca) => Roots::given(ca).map_err(refused)?,
+        None => run.shared.roots.clone(),
+    };
+    let verifier = Arc::new(Verifier::new(options.trust, roots));
+    let config = config(&verifier, &versions, &options.alpn)
+        .map_err(|e| refused(format!("cannot set up TLS: {e}")))?;
+    let shaking = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let stream = match run.within(Phase::Handshake, peer, shaking).await? {
+        Ok(stream) => stream,
+        Err(error) => {
+            return Err(match verifier.defects().split_first() {
+                Some((first, others)) if options.trust == Trust::Required => untrusted(peer, first, others),
+                _ => io_failure(&error, Phase::Handshake, peer),
+            });
+        }
+    };
+    let connection = stream.get_ref().1;
+    let session = TlsSession {
+        version: match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "1.2".to_owned(),
+            _ => "1.3".to_owned(),
+        },
+        cipher: connection
+            .negotiated_cipher_suite()
+            .and_then(|s| s.suite().as_str())
+            .unwrap_or_default()
+            .to_owned(),
+        alpn: connection.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
+        served: certificate::read_all(connection.peer_certificates().unwrap_or_default()),
+        verified: verifier.verdict(),
+        stapled: Revocation::Unknown,
+    };
+    Ok((stream, session))
+}
+
+/// What a TLS error means; for [`io_failure`].
+pub(crate) fn failure(error: &rustls::Error, phase: Phase, peer: &impl std::fmt::Display) -> Failure {
+    use rustls::Error as E;
+    let (code, words) = match error {
+        E::AlertReceived(AlertDescription::ProtocolVersion)
+        | E::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        ) => (
+            "version",
+            "speaks no TLS version that we accept (1.2 and 1.3, unless the options say less)".to_owned(),
+        ),
+        E::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity)
+        | E::PeerIncompatible(
+            PeerIncompatible::NoCipherSuitesInCommon | PeerIncompatible::NoKxGroupsInCommon,
+        )
+        | E::PeerMisbehaved(rustls::PeerMisbehaved::SelectedUnofferedCipherSuite) => {
+            ("cipher", "has no cipher or key exchange in common with us".to_owned())
+        }
+        E::AlertReceived(AlertDescription::CertificateRequired) => {
+            ("alert", "asks for a client certificate, and none is configured".to_owned())
+        }
+        E::AlertReceived(AlertDescription::UnrecognisedName) => {
+            ("alert", "does not know the server name that it was asked for".to_owned())
+        }
+        E::AlertReceived(alert) => ("alert", format!("ended TLS with the alert {alert:?}")),
+        E::NoApplicationProtocol => ("alert", "speaks none of the offered protocols (ALPN)".to_owned()),
+        E::InvalidMessage(_) => ("other", "does not speak TLS here".to_owned()),
+        E::InvalidCertificate(_) => ("other", format!("cannot be trusted: {error}")),
+        other => ("other", format!("broke the handshake: {other}")),
+    };
+    fail(Cause::Tls(code.to_owned()), phase, format!("{peer} {words}"))
+}
+
+fn untrusted(peer: &Endpoint, first: &Defect, others: &[Defect]) -> Failure {
+    let others: String = others.iter().map(|defect| format!("; {}", defect.message)).collect();
+    let message = format!("{peer} cannot be trusted: {}{others}", first.message);
+    fail(Cause::Tls(first.code.clone()), Phase::Handshake, message)
+}
+
+fn config(
+    verifier: &Arc<Verifier>,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[String],
+) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier.clone())
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
+    // A probe looks at the certificate every time.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    match text.parse().map_err(|e: crate::Error| e.to_string())? {
+        Host::Name(name) => ServerName::try_from(name).map_err(|_| format!("{text:?} is not a server name")),
+        Host::Address(ip) => Ok(ServerName::IpAddress(ip.into())),
+    }
+}
+
+fn versions(options: &TlsOptions) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
+    let spoken = [("1.2", &rustls::version::TLS12), ("1.3", &rustls::version::TLS13)];
+    let at = |text: &Option<String>, default: usize| match text {
+        None => Ok(default),
+        Some(text) => spoken
+            .iter()
+            .position(|(name, _)| name == text)
+            .ok_or_else(|| format!("{text:?} is not a TLS version; write \"1.2\" or \"1.3\"")),
+    };
+    let (lowest, highest) = (at(&options.min_version, 0)?, at(&options.max_version, 1)?);
+    match lowest <= highest {
+        true => Ok(spoken[lowest..=highest].iter().map(|(_, version)| *version).collect()),
+        false => Err("the lowest TLS version is above the highest".to_owned()),
+    }
+}
