@@ -1,0 +1,227 @@
+//! The servers that cases name: each distinct kind with its settings is started once, when the first case needs it, and ends
+//! with the [`Fleet`].
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use serde_json::Value;
+use servers::{
+    Authority, BlackHole, Knot, Link, Manner, Nginx, Pair, Postgres, Shape, Starttls, StarttlsServer,
+    TcpServer, TlsServer, Versions,
+};
+
+/// All servers of one process.
+#[derive(Default)]
+pub struct Fleet {
+    authority: OnceLock<Authority>,
+    started: Mutex<BTreeMap<String, Slot>>,
+}
+
+/// Filled by the first that needs it, while others wait.
+type Slot = Arc<OnceLock<Result<Server, String>>>;
+
+/// A running server: its values by field, and what ends it when dropped.
+struct Server {
+    values: BTreeMap<String, String>,
+    _running: Box<dyn Any + Send + Sync>,
+}
+
+impl Fleet {
+    /// The values of the servers that a file names, as "alias.field"; starts those that do not run yet. An error names the
+    /// server, and the package that is missing.
+    pub fn values(&self, named: &BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, String> {
+        let mut values = BTreeMap::new();
+        for (alias, wanted) in named {
+            let slot = {
+                let mut started =
+                    self.started.lock().expect("no server's start panics while it holds the map");
+                started.entry(wanted.to_string()).or_default().clone()
+            };
+            let server = slot.get_or_init(|| self.start(wanted)).as_ref();
+            let server = server.map_err(|error| format!("server `{alias}`: {error}"))?;
+            values.extend(
+                server.values.iter().map(|(field, value)| (format!("{alias}.{field}"), value.clone())),
+            );
+        }
+        Ok(values)
+    }
+
+    fn start(&self, wanted: &Value) -> Result<Server, String> {
+        let (kind, settings) = match wanted {
+            Value::String(kind) => (kind.as_str(), Value::Null),
+            Value::Object(members) if members.len() == 1 => {
+                let (kind, settings) = members.iter().next().expect("it has one member");
+                (kind.as_str(), settings.clone())
+            }
+            other => return Err(format!("found {other}, write a kind or {{kind: settings}}")),
+        };
+        let authority = self.authority();
+        let mut server = launch(kind, &settings, authority)?;
+        server.values.entry("host".into()).or_insert_with(|| "127.0.0.1".into());
+        server.values.insert("ca".into(), authority.pem());
+        Ok(server)
+    }
+
+    fn authority(&self) -> &Authority {
+        self.authority.get_or_init(|| Authority::new().expect("a certificate from constants can be made"))
+    }
+}
+
+fn launch(kind: &str, settings: &Value, authority: &Authority) -> Result<Server, String> {
+    let text = |key: &str| settings.get(key).and_then(Value::as_str);
+    let shape = shape(settings.get("certificate"))?;
+    match kind {
+        "nginx" => {
+            let nginx = Nginx::start_with(authority, shape).map_err(said)?;
+            let values = [
+                ("port", nginx.port().to_string()),
+                ("url", format!("http://127.0.0.1:{}", nginx.port())),
+                ("tls_port", nginx.tls_port().to_string()),
+                ("tls_url", format!("https://localhost:{}", nginx.tls_port())),
+                ("user", servers::NGINX_USER.into()),
+                ("password", servers::NGINX_PASSWORD.into()),
+                ("token", servers::NGINX_TOKEN.into()),
+            ];
+            Ok(Server::new(values, nginx))
+        }
+        "knot" => {
+            let knot = Knot::start().map_err(said)?;
+            Ok(Server::new([("port", knot.port().to_string()), ("server", knot.server())], knot))
+        }
+        "tls" => {
+            let versions = match text("versions") {
+                None | Some("both") => Versions::Both,
+                Some("1.2") => Versions::Only12,
+                Some("1.3") => Versions::Only13,
+                Some(other) => {
+                    return Err(format!("versions: found {other}, write both, \"1.2\" or \"1.3\""));
+                }
+            };
+            let server = TlsServer::start_with(authority, shape, versions).map_err(said)?;
+            Ok(Server::new([("port", server.port().to_string())], server))
+        }
+        "starttls" => {
+            let dialogue = match text("dialogue") {
+                Some("smtp") => Starttls::Smtp,
+                Some("smtp-without") => Starttls::SmtpWithout,
+                Some("postgres") => Starttls::Postgres,
+                Some("postgres-without") => Starttls::PostgresWithout,
+                other => {
+                    return Err(format!(
+                        "dialogue: found {other:?}, write smtp, smtp-without, postgres or postgres-without"
+                    ));
+                }
+            };
+            let server = StarttlsServer::start(authority, shape, dialogue).map_err(said)?;
+            Ok(Server::new([("port", server.port().to_string())], server))
+        }
+        "tcp" => {
+            let server = TcpServer::start(manner(settings)?).map_err(said)?;
+            Ok(Server::new([("port", server.port().to_string())], server))
+        }
+        "closed-port" => {
+            let port = servers::closed_port().map_err(said)?;
+            Ok(Server::new([("port", port.to_string())], ()))
+        }
+        "black-hole" => {
+            let hole = BlackHole::start().map_err(said)?;
+            Ok(Server::new([("port", hole.port().to_string())], hole))
+        }
+        "postgres" => {
+            let postgres = Postgres::start(authority).map_err(said)?;
+            let values = [
+                ("port", postgres.port().to_string()),
+                ("user", servers::POSTGRES_USER.into()),
+                ("password", servers::POSTGRES_PASSWORD.into()),
+            ];
+            Ok(Server::new(values, postgres))
+        }
+        "pair" => pair(settings, authority),
+        other => Err(format!("found kind {other}; the known ones stand in tests/cases/README.md")),
+    }
+}
+
+fn pair(settings: &Value, authority: &Authority) -> Result<Server, String> {
+    let pair = Pair::start(authority).map_err(said)?;
+    pair.wait_until_caught_up().map_err(said)?;
+    let members = settings.as_object().cloned().unwrap_or_default();
+    for (key, value) in &members {
+        match (key.as_str(), value.as_str(), value.as_bool()) {
+            ("replay", Some("paused"), _) => pair.pause_replay(),
+            ("link", Some("cut"), _) => pair.set_link(Link::Cut),
+            ("link", Some("frozen"), _) => pair.set_link(Link::Frozen),
+            ("promoted", _, Some(true)) => pair.promote(),
+            _ => {
+                return Err(format!(
+                    "found {key}: {value}, write replay: paused, link: cut, link: frozen or promoted: true"
+                ));
+            }
+        }
+        .map_err(said)?;
+    }
+    let primary = pair.primary().port().to_string();
+    let values = [
+        ("port", primary.clone()),
+        ("primary_port", primary),
+        ("standby_port", pair.standby().port().to_string()),
+        ("user", servers::POSTGRES_USER.into()),
+        ("password", servers::POSTGRES_PASSWORD.into()),
+    ];
+    Ok(Server::new(values, pair))
+}
+
+fn manner(settings: &Value) -> Result<Manner, String> {
+    if let Some(banner) = settings.get("banner").and_then(Value::as_str) {
+        return Ok(Manner::Banner(banner.as_bytes().to_vec()));
+    }
+    if let Some(turns) = settings.get("dialogue").and_then(Value::as_object) {
+        let turn = |(said, answer): (&String, &Value)| {
+            answer
+                .as_str()
+                .map(|answer| (said.clone(), answer.to_owned()))
+                .ok_or("dialogue: write {said: answer}")
+        };
+        return Ok(Manner::Dialogue(turns.iter().map(turn).collect::<Result<_, _>>()?));
+    }
+    match settings.get("manner").and_then(Value::as_str) {
+        Some("echo") => Ok(Manner::Echo),
+        Some("silent") => Ok(Manner::Silent),
+        Some("reset") => Ok(Manner::Reset),
+        Some("close") => Ok(Manner::Close),
+        _ => {
+            Err(format!("found {settings}, write banner, dialogue, or manner: echo, silent, reset or close"))
+        }
+    }
+}
+
+fn shape(named: Option<&Value>) -> Result<Shape, String> {
+    let days = |key: &str| named.and_then(|value| value.get(key)).and_then(Value::as_u64);
+    if let Some(days) = days("expires_in_days") {
+        return Ok(Shape::ExpiresInDays(days));
+    }
+    if let Some(days) = days("intermediate_expires_in_days") {
+        return Ok(Shape::IntermediateExpiresInDays(days));
+    }
+    match named.map(|value| value.as_str().unwrap_or_default()) {
+        None | Some("valid") => Ok(Shape::Valid),
+        Some("expired") => Ok(Shape::Expired),
+        Some("not-yet-valid") => Ok(Shape::NotYetValid),
+        Some("wrong-name") => Ok(Shape::WrongName),
+        Some("self-signed") => Ok(Shape::SelfSigned),
+        Some("incomplete-chain") => Ok(Shape::IncompleteChain),
+        Some("authority-as-leaf") => Ok(Shape::AuthorityAsLeaf),
+        Some(_) => Err(format!("found certificate {named:?}; the known ones stand in tests/cases/README.md")),
+    }
+}
+
+fn said(error: servers::Error) -> String {
+    error.to_string()
+}
+
+impl Server {
+    fn new<const N: usize>(values: [(&str, String); N], running: impl Any + Send + Sync) -> Self {
+        let values = values.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
+        Self { values, _running: Box::new(running) }
+    }
+}
