@@ -1,1 +1,33 @@
-//! picket-spool
+//! The durable queue of results on the agent's disk. It stores opaque bytes, gives each a position once it is fsynced, and
+//! forgets none of them silently: what it must drop becomes a gap that travels like a result.
+//!
+//! Knows nothing of results, of the control plane and of clocks; a thread of its own waits for the disk.
+//!
+//! ```text
+//! spool.rs    the handle: append, peek, release, rewind, status
+//! writer.rs   the thread: groups, one fsync each, opening again after a failure
+//! queue.rs    the rules: numbering, release, eviction with its gap, rewind       (pure over a Store)
+//! census.rs   what is there at opening, and what is missing                      (pure)
+//! home.rs     the directory: lock, slots, database, quarantine
+//! slot.rs     two files that know the numbering when the database is gone
+//! fjall.rs    the database                                                       (the only file that names it)
+//! ```
+//!
+//! A crash of the process loses nothing recorded. A power cut loses at most what was not yet recorded.
+
+mod census;
+mod error;
+mod fjall;
+mod home;
+mod key;
+mod marker;
+mod queue;
+mod slot;
+mod spool;
+mod store;
+mod types;
+mod writer;
+
+pub use error::Error;
+pub use spool::Spool;
+pub use types::{CAPACITY_FLOOR, ENTRY_LIMIT, Entry, Gap, Position, Reason, Settings, Status, Stored};

@@ -1,0 +1,176 @@
+//! The spool's directory: its lock, the slots, the database, and what is put aside. Owns the decision what is damage and what is
+//! only in the way, and survives the first without a person.
+//!
+//! ```text
+//! lock            held for the life of the process
+//! slot.a slot.b   the marker (slot.rs)
+//! queue/          the database (fjall.rs)
+//! quarantine-3/   the newest damaged database, for a person to look at
+//! ```
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::Error,
+    fjall::FjallStore,
+    marker::{FORMAT, Marker},
+    queue::{Limits, Queue},
+    slot::Slots,
+    store::{Fault, Store},
+    types::{Position, Settings},
+};
+
+/// Where the writer gets its queue from, again when a queue is spent, and where it leaves the marker.
+pub(crate) trait Source: Send {
+    /// What the queue stands on.
+    type Store: Store + Send;
+
+    /// Opens the queue with a new epoch that is on the disk when this returns. `discard` as in [`Queue::open`].
+    fn queue(&mut self, discard: Option<Position>) -> Result<Queue<Self::Store>, Error>;
+
+    /// Leaves the marker beside the database.
+    fn keep(&mut self, marker: &Marker) -> Result<(), Error>;
+
+    /// Puts on the disk what [`Source::keep`] left.
+    fn sync(&mut self) -> Result<(), Error>;
+
+    /// Whether [`Source::sync`] has something to do.
+    fn dirty(&self) -> bool;
+
+    /// Databases put aside so far.
+    fn quarantined(&self) -> u64;
+}
+
+/// The directory, locked.
+pub(crate) struct Home {
+    dir: PathBuf,
+    limits: Limits,
+    fallback: u64,
+    slots: Slots,
+    marker: Option<Marker>,
+    quarantined: u64,
+    _lock: File,
+}
+
+impl Home {
+    /// Makes the directory if it is absent, locks it and reads the slots.
+    pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
+        let dir = settings.dir.clone();
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|source| failed("create", &dir, source))?;
+        let lock = lock(&dir)?;
+        let (slots, marker) = Slots::open(&dir)?;
+        sync_directory(&dir)?;
+        let limits = Limits { records: settings.capacity_records, bytes: settings.capacity_bytes };
+        Ok(Self {
+            dir,
+            limits,
+            fallback: settings.fallback_epoch,
+            slots,
+            marker,
+            quarantined: 0,
+            _lock: lock,
+        })
+    }
+
+    fn attempt(&self, discard: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
+        let store = FjallStore::open(&self.dir.join("queue"))?;
+        Queue::open(store, self.limits, self.marker.as_ref(), self.fallback, discard)
+    }
+
+    /// Renames the database to the next `quarantine-<n>` and deletes the earlier ones: one is evidence, two are a full disk.
+    fn quarantine(&mut self) -> Result<(), Error> {
+        let earlier = quarantines(&self.dir)?;
+        let n = earlier.iter().map(|(n, _)| n + 1).max().unwrap_or(1);
+        let (from, to) = (self.dir.join("queue"), self.dir.join(format!("quarantine-{n}")));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a directory has no A/B slots, and the parent is fsynced below"
+        )]
+        fs::rename(&from, &to).map_err(|source| failed("rename", &from, source))?;
+        sync_directory(&self.dir)?;
+        for (_, path) in earlier {
+            fs::remove_dir_all(&path).map_err(|source| failed("remove", &path, source))?;
+        }
+        self.quarantined += 1;
+        Ok(())
+    }
+
+    fn error(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Full => Error::Full,
+            Fault::Newer(found) => Error::Newer { dir: self.dir.clone(), found, known: FORMAT },
+            Fault::Refused(reason) | Fault::Failed(reason) => Error::Store { operation: "open", reason },
+            Fault::Damaged(reason) => Error::Damaged { reason },
+        }
+    }
+}
+
+impl Source for Home {
+    type Store = FjallStore;
+
+    fn queue(&mut self, discard: Option<Position>) -> Result<Queue<FjallStore>, Error> {
+        let mut opened = self.attempt(discard);
+        if let Err(Fault::Damaged(reason)) = &opened {
+            tracing::error!(dir = %self.dir.display(), reason, "the spool's database is damaged: putting it aside");
+            self.quarantine()?;
+            opened = self.attempt(discard);
+        }
+        let queue = opened.map_err(|fault| self.error(fault))?;
+        self.keep(queue.marker())?;
+        self.sync()?;
+        Ok(queue)
+    }
+
+    fn keep(&mut self, marker: &Marker) -> Result<(), Error> {
+        self.slots.write(marker)?;
+        self.marker = Some(marker.clone());
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        self.slots.sync()
+    }
+
+    fn dirty(&self) -> bool {
+        self.slots.dirty()
+    }
+
+    fn quarantined(&self) -> u64 {
+        self.quarantined
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(|source| failed("create", &path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &path, source)),
+    }
+}
+
+fn quarantines(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let entries = fs::read_dir(dir).map_err(|source| failed("read", dir, source))?;
+    let numbered = entries.filter_map(Result::ok).filter_map(|entry| {
+        let n = entry.file_name().to_str()?.strip_prefix("quarantine-")?.parse().ok()?;
+        Some((n, entry.path()))
+    });
+    Ok(numbered.collect())
+}
+
+fn sync_directory(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| failed("write", dir, source))
+}
+
+fn failed(operation: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File { operation, path: path.to_owned(), source }
+}

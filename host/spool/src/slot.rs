@@ -1,0 +1,169 @@
+//! Two files beside the database that hold the marker once more, written in turn: whatever happens to the database, and
+//! whenever the power goes, one of them is whole. From them the next epoch is known, and how much a damaged database lost.
+//!
+//! A slot: `"PKSPOOL\n"`, generation u64 LE, length u32 LE, the marker (which carries its checksum), zeros up to 4,096 bytes.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::Error,
+    marker::{MARKER_LIMIT, Marker, Unreadable},
+};
+
+const MAGIC: &[u8; 8] = b"PKSPOOL\n";
+const SIZE: usize = 4096;
+const HEAD: usize = 20;
+const _: () = assert!(HEAD + MARKER_LIMIT <= SIZE);
+
+/// The pair. A write goes to one file until that was synced, then to the other, so that the last synced one stays whole.
+pub(crate) struct Slots {
+    files: [(PathBuf, File); 2],
+    turn: usize,
+    generation: u64,
+    dirty: bool,
+}
+
+impl Slots {
+    /// Opens or creates `slot.a` and `slot.b` and gives the newest marker that can be read; none when neither can.
+    pub(crate) fn open(dir: &Path) -> Result<(Self, Option<Marker>), Error> {
+        let [a, b] = [file(dir, "slot.a")?, file(dir, "slot.b")?];
+        let found = [read(dir, &a)?, read(dir, &b)?];
+        let newest = found.iter().enumerate().filter_map(|(n, slot)| Some((n, slot.as_ref()?)));
+        let newest = newest.max_by_key(|(_, (generation, _))| *generation);
+        let (turn, generation) = newest.map_or((0, 0), |(n, (generation, _))| (1 - n, *generation));
+        let marker = newest.map(|(_, (_, marker))| marker.clone());
+        Ok((Self { files: [a, b], turn, generation, dirty: false }, marker))
+    }
+
+    /// Leaves the marker with the operating system: a crash of the process keeps it, a power cut may not. Microseconds.
+    pub(crate) fn write(&mut self, marker: &Marker) -> Result<(), Error> {
+        self.generation += 1;
+        let marker = marker.encode();
+        let mut bytes = Vec::with_capacity(SIZE);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&self.generation.to_le_bytes());
+        bytes.extend_from_slice(&(marker.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&marker);
+        bytes.resize(SIZE, 0);
+        let (path, file) = &self.files[self.turn];
+        file.write_all_at(&bytes, 0).map_err(|source| failed("write", path, source))?;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Puts what was written on the disk, and takes the other file for the next write.
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        if self.dirty {
+            let (path, file) = &self.files[self.turn];
+            file.sync_all().map_err(|source| failed("write", path, source))?;
+            self.turn = 1 - self.turn;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Whether something was written since the last sync.
+    pub(crate) fn dirty(&self) -> bool {
+        self.dirty
+    }
+}
+
+fn file(dir: &Path, name: &str) -> Result<(PathBuf, File), Error> {
+    let path = dir.join(name);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    match options.open(&path) {
+        Ok(file) => Ok((path, file)),
+        Err(source) => Err(failed("create", &path, source)),
+    }
+}
+
+fn read(dir: &Path, (path, file): &(PathBuf, File)) -> Result<Option<(u64, Marker)>, Error> {
+    let mut bytes = [0; SIZE];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => {}
+        Err(short) if short.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(source) => return Err(failed("read", path, source)),
+    }
+    match parse(&bytes) {
+        Ok(slot) => Ok(Some(slot)),
+        Err(Unreadable::Broken) => Ok(None),
+        Err(Unreadable::Newer(found)) => {
+            Err(Error::Newer { dir: dir.to_owned(), found, known: crate::marker::FORMAT })
+        }
+    }
+}
+
+fn parse(bytes: &[u8; SIZE]) -> Result<(u64, Marker), Unreadable> {
+    let (head, rest) = bytes.split_at(HEAD);
+    let generation = head[8..16].try_into().map(u64::from_le_bytes).map_err(|_| Unreadable::Broken)?;
+    let length = head[16..].try_into().map(u32::from_le_bytes).map_err(|_| Unreadable::Broken)?;
+    if &head[..8] != MAGIC {
+        return Err(Unreadable::Broken);
+    }
+    let marker = rest.get(..length as usize).ok_or(Unreadable::Broken)?;
+    Ok((generation, Marker::decode(marker)?))
+}
+
+fn failed(operation: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File { operation, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marker(revision: u64) -> Marker {
+        Marker { revision, epoch: 3, last: revision, ..Marker::default() }
+    }
+
+    #[test]
+    fn the_newest_marker_is_read_whichever_file_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut slots, found) = Slots::open(dir.path()).unwrap();
+        assert_eq!(found, None);
+        for revision in 1..6 {
+            slots.write(&marker(revision)).unwrap();
+            slots.sync().unwrap();
+            assert_eq!(Slots::open(dir.path()).unwrap().1, Some(marker(revision)));
+        }
+    }
+
+    #[test]
+    fn writes_between_two_syncs_leave_the_other_file_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut slots, _) = Slots::open(dir.path()).unwrap();
+        slots.write(&marker(1)).unwrap();
+        slots.sync().unwrap();
+        for revision in 2..9 {
+            slots.write(&marker(revision)).unwrap();
+        }
+        assert_eq!(Slots::open(dir.path()).unwrap().1, Some(marker(8)));
+        std::fs::write(dir.path().join("slot.b"), b"torn").unwrap();
+        assert_eq!(Slots::open(dir.path()).unwrap().1, Some(marker(1)));
+    }
+
+    #[test]
+    fn after_any_flipped_byte_of_one_file_a_marker_that_was_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut slots, _) = Slots::open(dir.path()).unwrap();
+        for revision in 1..3 {
+            slots.write(&marker(revision)).unwrap();
+            slots.sync().unwrap();
+        }
+        let path = dir.path().join("slot.b");
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x40;
+            std::fs::write(&path, flipped).unwrap();
+            let found = Slots::open(dir.path()).unwrap().1;
+            assert!(found == Some(marker(1)) || found == Some(marker(2)), "byte {at}: {found:?}");
+        }
+    }
+}
