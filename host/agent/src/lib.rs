@@ -4,6 +4,7 @@
 //! (`spool`) or what travels (`wire`). It opens no listening socket.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 mod error;
@@ -21,6 +22,10 @@ pub struct Settings {
     pub control: Url,
     /// From `picket agents create`. Looked at only while there is no identity in `data`.
     pub setup_token: Option<String>,
+    /// What checks may reach although it is always denied: `127.0.0.0/8`, `127.0.0.1:5432`. Only this setting opens it.
+    pub allow: Vec<net::Rule>,
+    /// Name servers for checks instead of the system's.
+    pub resolver: Option<Vec<SocketAddr>>,
     /// Directory of the bundled plugins, NAME.wasm each; none looks in the usual places.
     pub plugins: Option<PathBuf>,
     /// Runs at the same time; at least 1.
