@@ -1,9 +1,57 @@
-//! HTTP exchanges.
+//! HTTP exchanges (RFC 9110): hop after hop until an answer that leads nowhere. One hop is made in `exchange`, the next one is
+//! chosen in `hop`.
+
+mod exchange;
+mod hop;
+
 use std::sync::Arc;
 
-use crate::session::{Run, fail};
-use crate::types::{Cause, Failure, Phase, Request, Response};
+use tokio::time::Instant;
 
-pub(crate) async fn send(_run: &Arc<Run>, request: Request) -> Result<Response, Failure> {
-    Err(fail(Cause::Other("not spoken yet".to_owned()), Phase::Send, format!("cannot reach {}", request.url)))
+use crate::grant::Refusal;
+use crate::session::{Run, fail};
+use crate::types::{Cause, Failure, Phase, Request, Response, Timings};
+use exchange::Versions;
+use hop::Hop;
+
+/// Makes the exchange, redirects included. The response of the last hop is given back also when it is one more redirect.
+pub(crate) async fn send(run: &Arc<Run>, request: Request) -> Result<Response, Failure> {
+    let begun = Instant::now();
+    let refused = |message: String| fail(Cause::Other(message.clone()), Phase::Send, message);
+    let mut hop = Hop::first(&request).map_err(refused)?;
+    let versions = Versions::parse(&request.versions).map_err(refused)?;
+    let max_body = request.max_body.min(run.budget.body) as usize;
+    let mut hops = Vec::new();
+    let mut timings = Timings::default();
+    loop {
+        if let Some(refusal) = hop.refusal() {
+            return Err(run.denied(Refusal(refusal)));
+        }
+        let follow = hops.len() < usize::from(request.max_redirects);
+        let got =
+            exchange::exchange(run, &hop, request.family, versions, max_body, follow, &mut timings).await?;
+        hops.push((hop.url.to_string(), got.status));
+        match got.location.as_deref().filter(|_| follow) {
+            Some(location) => {
+                hop = hop.follow(got.status, location).map_err(|message| {
+                    let message = format!("{} redirects {message}", hop.url);
+                    fail(Cause::Protocol(message.clone()), Phase::Transfer, message)
+                })?;
+            }
+            None => {
+                timings.total = begun.elapsed();
+                return Ok(Response {
+                    status: got.status,
+                    version: got.version,
+                    headers: got.headers,
+                    body: got.body,
+                    truncated: got.truncated,
+                    hops,
+                    remote: got.remote,
+                    session: got.session,
+                    timings,
+                });
+            }
+        }
+    }
 }

@@ -1,0 +1,376 @@
+//! One hop: a fresh connection, one request, one response, each phase timed. Over hyper, which frames and parses; redirects are
+//! followed in the parent.
+
+use std::error::Error as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Uri, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::dial::{Connection, Stream};
+use crate::http::hop::{Hop, is_redirect};
+use crate::session::{Run, add, fail, io_failure};
+use crate::tls::TlsSession;
+use crate::types::{Cause, Endpoint, Failure, Family, Phase, Timings};
+
+/// What one hop brought.
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) version: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) location: Option<String>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) truncated: bool,
+    pub(crate) remote: SocketAddr,
+    pub(crate) session: Option<TlsSession>,
+}
+
+/// The versions that may be spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Versions {
+    one: bool,
+    two: bool,
+}
+
+impl Versions {
+    pub(crate) fn parse(names: &[String]) -> Result<Self, String> {
+        let mut versions = Self { one: names.is_empty(), two: names.is_empty() };
+        for name in names {
+            match name.as_str() {
+                "1.1" => versions.one = true,
+                "2" => versions.two = true,
+                other => return Err(format!("HTTP version {other:?} is not spoken; write \"1.1\" or \"2\"")),
+            }
+        }
+        Ok(versions)
+    }
+
+    fn alpn(self) -> Vec<String> {
+        let names = [("h2", self.two), ("http/1.1", self.one)];
+        names.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name.to_owned()).collect()
+    }
+}
+
+/// Connects, sends, reads. The body of a redirect that will be followed is left unread.
+pub(crate) async fn exchange(
+    run: &Arc<Run>,
+    hop: &Hop,
+    family: Family,
+    versions: Versions,
+    max_body: usize,
+    follow: bool,
+    timings: &mut Timings,
+) -> Result<Got, Failure> {
+    let peer = hop.endpoint();
+    let mut connection = Connection::open(run, &peer, family).await?;
+    let mut session = None;
+    if hop.url.scheme() == "https" {
+        let mut options = hop.tls.clone();
+        options.alpn = versions.alpn();
+        session = Some(connection.secure(options).await?);
+    }
+    let opened = connection.timings();
+    for (phase, time) in [
+        (Phase::Resolve, opened.resolve),
+        (Phase::Connect, opened.connect),
+        (Phase::Handshake, opened.handshake),
+    ] {
+        time.into_iter().for_each(|time| add(timings, phase, time));
+    }
+    let two = match &session {
+        Some(session) => session.alpn.as_deref() == Some("h2"),
+        None => !versions.one,
+    };
+    if !two && !versions.one {
+        let message = format!("{peer} does not speak HTTP/2");
+        return Err(fail(Cause::Protocol(message.clone()), Phase::Handshake, message));
+    }
+    let remote = connection.remote();
+    let clock = Arc::new(Clock::new());
+    let stream = Timed { stream: connection.into_stream(), clock: clock.clone(), replies: !two };
+    let talked = talk(run, hop, &peer, stream, two, &clock, max_body, follow).await;
+    clock.spent(Instant::now()).into_iter().for_each(|(phase, time)| {
+        run.spend(phase, time);
+        add(timings, phase, time);
+    });
+    let (parts, body, truncated) = talked?;
+    let location =
+        parts.headers.get(hyper::header::LOCATION).map(text).filter(|_| is_redirect(parts.status.as_u16()));
+    Ok(Got {
+        status: parts.status.as_u16(),
+        version: if parts.version == Version::HTTP_2 {
+            "2"
+        } else if parts.version == Version::HTTP_10 {
+            "1.0"
+        } else {
+            "1.1"
+        }
+        .to_owned(),
+        headers: parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        location,
+        body,
+        truncated,
+        remote,
+        session,
+    })
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the body of `exchange`, apart only so that its time is counted however it ends"
+)]
+async fn talk(
+    run: &Run,
+    hop: &Hop,
+    peer: &Endpoint,
+    stream: Timed,
+    two: bool,
+    clock: &Clock,
+    max_body: usize,
+    follow: bool,
+) -> Result<(hyper::http::response::Parts, Vec<u8>, bool), Failure> {
+    let request =
+        request(hop, two).map_err(|message| fail(Cause::Other(message.clone()), Phase::Send, message))?;
+    let talking = async {
+        let (response, _driver) = match two {
+            true => {
+                let (mut sender, driver) =
+                    hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+                let driver = Driver::spawn(driver);
+                (sender.send_request(request).await?, driver)
+            }
+            false => {
+                let (mut sender, driver) =
+                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+                let driver = Driver::spawn(driver);
+                (sender.send_request(request).await?, driver)
+            }
+        };
+        clock.replied();
+        let (parts, incoming) = response.into_parts();
+        let skipped = follow
+            && is_redirect(parts.status.as_u16())
+            && parts.headers.contains_key(hyper::header::LOCATION);
+        let (body, truncated) = if skipped { (Vec::new(), false) } else { read(incoming, max_body).await? };
+        Ok::<_, hyper::Error>((parts, body, truncated))
+    };
+    match tokio::time::timeout_at(run.deadline, talking).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(failure(&error, clock.phase(), peer)),
+        Err(_) => Err(run.timeout(clock.phase(), peer)),
+    }
+}
+
+/// The first bytes of the body, and whether there was more.
+async fn read(mut incoming: Incoming, max: usize) -> Result<(Vec<u8>, bool), hyper::Error> {
+    let mut body = Vec::new();
+    while let Some(frame) = incoming.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let room = max - body.len();
+        body.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            return Ok((body, true));
+        }
+    }
+    Ok((body, false))
+}
+
+fn request(hop: &Hop, two: bool) -> Result<hyper::Request<Full<Bytes>>, String> {
+    let mut headers = HeaderMap::new();
+    for header in &hop.headers {
+        // Names were checked when the hop was made; a value may hold a secret and is never shown.
+        let name = HeaderName::from_bytes(header.name.as_bytes())
+            .map_err(|_| format!("{:?} is not a header's name", header.name))?;
+        let mut value = HeaderValue::from_bytes(&header.value).map_err(|_| {
+            format!("the value of the header {name} has a line break or another control character in it")
+        })?;
+        value.set_sensitive(header.sensitive);
+        headers.append(name, value);
+    }
+    let host = authority(hop);
+    let defaults = [
+        ("host", host.as_str()),
+        ("user-agent", USER_AGENT),
+        ("accept", "*/*"),
+        ("accept-encoding", "identity"),
+    ];
+    for (name, value) in defaults.into_iter().chain((!two).then_some(("connection", "close"))) {
+        if let (false, Ok(value)) = (headers.contains_key(name), HeaderValue::from_str(value)) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    let path = match hop.url.query() {
+        Some(query) => format!("{}?{query}", hop.url.path()),
+        None => hop.url.path().to_owned(),
+    };
+    let uri = match two {
+        // RFC 9113, section 8.3.1: the host travels as :authority.
+        true => {
+            let host = headers.remove("host").map_or(host, |value| text(&value));
+            for name in BOUND_TO_CONNECTION {
+                headers.remove(name);
+            }
+            Uri::builder().scheme(hop.url.scheme()).authority(host).path_and_query(path).build()
+        }
+        false => Uri::builder().path_and_query(path).build(),
+    };
+    let mut request = hyper::Request::new(Full::new(hop.body.clone()));
+    *request.method_mut() = hop.method.clone();
+    *request.uri_mut() = uri.map_err(|e| format!("{} cannot be asked for: {e}", hop.url))?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Host, and the port where it is not the scheme's own.
+fn authority(hop: &Hop) -> String {
+    let host = hop.url.host_str().unwrap_or_default();
+    match hop.url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn failure(error: &hyper::Error, phase: Phase, peer: &Endpoint) -> Failure {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            return io_failure(io, phase, peer);
+        }
+        source = inner.source();
+    }
+    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        return fail(Cause::Closed, phase, format!("{peer} closed the connection too early ({phase})"));
+    }
+    let reason = match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    fail(Cause::Protocol(reason.clone()), phase, format!("{peer} broke HTTP: {reason}"))
+}
+
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// The task that moves the connection's bytes; it ends with the exchange.
+struct Driver(AbortHandle);
+
+impl Driver {
+    fn spawn(driver: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) -> Self {
+        // Its error is the one that the request or the body gets.
+        Self(tokio::spawn(driver).abort_handle())
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// When the request was sent and when the answer began, in microseconds since the start; 0 for not yet.
+struct Clock {
+    started: Instant,
+    sent: AtomicU64,
+    first: AtomicU64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { started: Instant::now(), sent: AtomicU64::new(0), first: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn wrote(&self) {
+        if self.first.load(Ordering::Relaxed) == 0 {
+            self.sent.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    fn replied(&self) {
+        let _ = self.first.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        match (self.sent.load(Ordering::Relaxed), self.first.load(Ordering::Relaxed)) {
+            (0, _) => Phase::Send,
+            (_, 0) => Phase::FirstByte,
+            _ => Phase::Transfer,
+        }
+    }
+
+    /// How long each phase took that happened or began.
+    fn spent(&self, end: Instant) -> Vec<(Phase, Duration)> {
+        let end = u64::try_from((end - self.started).as_micros()).unwrap_or(u64::MAX);
+        let (sent, first) = (self.sent.load(Ordering::Relaxed), self.first.load(Ordering::Relaxed));
+        let mark = |at: u64| if at == 0 { end } else { at };
+        let marks = [
+            (Phase::Send, 0, mark(sent)),
+            (Phase::FirstByte, sent, mark(first)),
+            (Phase::Transfer, first, end),
+        ];
+        let happened = marks.into_iter().enumerate().filter(|(i, (_, from, _))| *i == 0 || *from > 0);
+        happened
+            .map(|(_, (phase, from, to))| (phase, Duration::from_micros(to.saturating_sub(from))))
+            .collect()
+    }
+}
+
+/// A stream that tells the clock. Over HTTP/2 the server speaks before it answers, so there a read is no reply.
+struct Timed {
+    stream: Stream,
+    clock: Arc<Clock>,
+    replies: bool,
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.replies && buf.filled().len() > before {
+            self.clock.replied();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Timed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.clock.wrote();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+const USER_AGENT: &str = concat!("picket/", env!("CARGO_PKG_VERSION"));
+/// RFC 9113, section 8.2.2.
+const BOUND_TO_CONNECTION: [&str; 5] =
+    ["connection", "proxy-connection", "transfer-encoding", "keep-alive", "upgrade"];
