@@ -73,6 +73,8 @@ impl Error {
     /// the layer of the exchange itself.
     pub fn code(&self, layer: &str) -> String {
         let layer = match self.phase {
+            // Whoever asks a name server itself wants to hear of the name server, however it is reached.
+            _ if layer == "dns" => "dns",
             Some(Phase::Resolve) => "dns",
             Some(Phase::Connect) => "tcp",
             Some(Phase::Handshake) => "tls",
@@ -132,6 +134,8 @@ mod tests {
         check(Cause::Reset, Some(Phase::Transfer), "http", "tcp.reset");
         check(Cause::Unreachable, None, "tcp", "tcp.unreachable");
         check(Cause::Refused, Some(Phase::Resolve), "tcp", "dns.unreachable");
+        check(Cause::Refused, None, "dns", "dns.unreachable");
+        check(Cause::Timeout, Some(Phase::FirstByte), "dns", "dns.timeout");
         check(Cause::Timeout, Some(Phase::Resolve), "http", "dns.timeout");
         check(Cause::Timeout, Some(Phase::Connect), "http", "tcp.timeout");
         check(Cause::Timeout, Some(Phase::Handshake), "http", "tls.timeout");
