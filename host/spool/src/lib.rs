@@ -21,6 +21,8 @@ mod fjall;
 mod home;
 mod key;
 mod marker;
+#[cfg(test)]
+mod model;
 mod queue;
 mod slot;
 mod spool;

@@ -151,14 +151,19 @@ impl<H: Source> Writer<H> {
 
     /// Serves until closed, or until no handle is left.
     pub(crate) fn run(mut self, commands: &mpsc::Receiver<Command>) {
-        let closing = loop {
-            match self.receive(commands) {
-                Ok(Some(Command::Close { reply })) => break Some(reply),
-                Ok(Some(command)) => self.take(command),
-                Ok(None) => {}
-                Err(mpsc::RecvError) => break None,
+        let closing = 'serving: loop {
+            let Ok(first) = self.receive(commands) else { break None };
+            // What came during the last fsync goes with the next: everything that waits, not only a group of it.
+            for command in first.into_iter().chain(commands.try_iter()) {
+                match command {
+                    Command::Close { reply } => break 'serving Some(reply),
+                    command => self.take(command),
+                }
+                if self.group.is_full() {
+                    break;
+                }
             }
-            if self.due() <= Some(Instant::now()) || self.group.is_full() {
+            if self.group.is_full() || self.due().is_some_and(|due| due <= Instant::now()) {
                 self.commit();
             }
             self.sync();
@@ -178,7 +183,6 @@ impl<H: Source> Writer<H> {
         let sync_due = self.home.dirty().then(|| self.synced_at + PAUSE);
         let until = [self.due(), sync_due].into_iter().flatten().min();
         let Some(until) = until else { return commands.recv().map(Some) };
-        // What has already come goes with this commit, even if it is late: one fsync for all of it.
         match commands.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(command) => Ok(Some(command)),
             Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
