@@ -25,7 +25,8 @@ impl Hop {
             Method::from_bytes(request.method.as_bytes()).ok().filter(|method| method != Method::CONNECT);
         let method =
             method.ok_or_else(|| format!("{:?} is not a method; write one like GET", request.method))?;
-        let url = Url::parse(&request.url).map_err(|e| format!("{:?} is not a URL: {e}", request.url))?;
+        let url = Url::parse(&request.url)
+            .map_err(|e| format!("the URL cannot be read: {e}; write one like https://example.com/"))?;
         checked(&url, &request.url).map_err(|reason| format!("{} {reason}", redacted(&url)))?;
         for header in &request.headers {
             HeaderName::from_bytes(header.name.as_bytes())
@@ -38,7 +39,7 @@ impl Hop {
 
     /// The hop that a redirect leads to. Credentials, a configured Host and a configured server name stay with their origin.
     pub(crate) fn follow(&self, status: u16, location: &str) -> Result<Self, String> {
-        let url = self.url.join(location).map_err(|e| format!("to {location:?}, which is not a URL: {e}"))?;
+        let url = self.url.join(location).map_err(|e| format!("to what is not a URL: {e}"))?;
         let written = if location.starts_with("//") {
             format!("{}:{location}", self.url.scheme())
         } else {
@@ -109,11 +110,12 @@ fn checked(url: &Url, written: &str) -> Result<(), String> {
     }
 }
 
-/// Without user information, for messages.
+/// Without what may hold a credential, for messages.
 fn redacted(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
     let _ = url.set_password(None);
+    url.set_query(None);
     url.to_string()
 }
 

@@ -34,7 +34,7 @@ pub(crate) async fn send(run: &Arc<Run>, request: Request) -> Result<Response, F
         match got.location.as_deref().filter(|_| follow) {
             Some(location) => {
                 hop = hop.follow(got.status, location).map_err(|message| {
-                    let message = format!("{} redirects {message}", hop.url);
+                    let message = format!("{} redirects {message}", hop.endpoint());
                     fail(Cause::Protocol(message.clone()), Phase::Transfer, message)
                 })?;
             }
