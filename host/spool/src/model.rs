@@ -18,7 +18,7 @@ use crate::{
 
 /// How the next commit of a [`Memory`] ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Luck {
+pub(crate) enum Luck {
     Good,
     /// An error, and nothing is there.
     Lost,
@@ -28,11 +28,16 @@ enum Luck {
 
 /// A store that keeps its commits in memory, which outlives it as a disk does.
 #[derive(Clone)]
-struct Memory(Arc<Mutex<(BTreeMap<Vec<u8>, Vec<u8>>, Luck)>>);
+pub(crate) struct Memory(Arc<Mutex<(BTreeMap<Vec<u8>, Vec<u8>>, Luck)>>);
 
 impl Memory {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new((BTreeMap::new(), Luck::Good))))
+    }
+
+    /// Decides how the next commit ends.
+    pub(crate) fn luck(&self, luck: Luck) {
+        self.0.lock().unwrap().1 = luck;
     }
 }
 
@@ -192,7 +197,7 @@ impl Disk for Memory {
     }
 
     fn luck(&mut self, luck: Luck) {
-        self.0.lock().unwrap().1 = luck;
+        Memory::luck(self, luck);
     }
 
     fn can_fail(&self) -> bool {

@@ -12,11 +12,14 @@ use crate::{
     error::Error,
     home::Home,
     types::{CAPACITY_FLOOR, ENTRY_LIMIT, Entry, Position, Settings, Status, Stored},
-    writer::{Busy, COMMIT_ENTRIES, Command, Grouping, Reply, Writer},
+    writer::{Busy, COMMIT_ENTRIES, Command, Pace, Reply, Writer},
 };
 
 /// Entries that wait in memory at most; a caller beyond them waits for a place.
 const IN_FLIGHT: usize = COMMIT_ENTRIES;
+
+/// A power cut together with a damaged database may leave this much unaccounted for; a full disk is tried this often.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A handle to the queue on the disk. Clones are handles to the same one. When the last is dropped, what was handed over is
 /// committed and the thread ends; [`Spool::close`] also waits for that.
@@ -37,9 +40,9 @@ impl Spool {
     pub fn open(settings: Settings) -> Result<Self, Error> {
         check(&settings)?;
         let busy = Arc::new(Busy::new());
-        let grouping = Grouping { entries: settings.group, wait: settings.group_wait };
+        let pace = Pace { group: settings.group, wait: settings.group_wait, pause: PAUSE };
         let home = Home::open(&settings)?;
-        let (writer, status) = Writer::open(home, grouping, Arc::clone(&busy))?;
+        let (writer, status) = Writer::open(home, pace, Arc::clone(&busy))?;
         let (commands, received) = mpsc::channel();
         thread::Builder::new()
             .name("spool".to_owned())

@@ -26,9 +26,6 @@ pub(crate) const COMMIT_ENTRIES: usize = 1024;
 /// Bytes of one commit at most, unless a single entry has more.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Time between two tries to open a queue that could not be opened again, and between two syncs of the slots.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// Where the answer to a command goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
@@ -75,13 +72,15 @@ impl Busy {
     }
 }
 
-/// How groups form.
+/// How groups form, and how often a failure is tried again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Grouping {
+pub(crate) struct Pace {
     /// Entries that start a commit at once.
-    pub(crate) entries: usize,
+    pub(crate) group: usize,
     /// Time since the previous commit after which one entry is enough.
     pub(crate) wait: Duration,
+    /// Time between two tries to open a queue that could not be opened again, and between two syncs of the slots.
+    pub(crate) pause: Duration,
 }
 
 /// The thread's state.
@@ -89,7 +88,7 @@ pub(crate) struct Writer<H: Source> {
     home: H,
     /// None after the database failed, until it could be opened again.
     queue: Option<Queue<H::Store>>,
-    grouping: Grouping,
+    pace: Pace,
     group: Group,
     committed_at: Option<Instant>,
     synced_at: Instant,
@@ -126,7 +125,7 @@ impl<H: Source> Writer<H> {
     /// Opens the queue. The status can be read as soon as this returns.
     pub(crate) fn open(
         mut home: H,
-        grouping: Grouping,
+        pace: Pace,
         busy: Arc<Busy>,
     ) -> Result<(Self, watch::Receiver<Status>), Error> {
         let queue = home.queue(None)?;
@@ -135,7 +134,7 @@ impl<H: Source> Writer<H> {
             home,
             recorded: queue.marker().recorded(),
             queue: Some(queue),
-            grouping,
+            pace,
             group: Group::default(),
             committed_at: None,
             synced_at: Instant::now(),
@@ -169,8 +168,7 @@ impl<H: Source> Writer<H> {
             self.sync();
         };
         self.commit();
-        self.synced_at = Instant::now() - PAUSE;
-        self.sync();
+        self.put_slots();
         drop(self);
         if let Some(reply) = closing {
             // Whoever closes may have gone away meanwhile; closed it is all the same.
@@ -180,7 +178,7 @@ impl<H: Source> Writer<H> {
 
     /// The next command; none when it is time for something else.
     fn receive(&self, commands: &mpsc::Receiver<Command>) -> Result<Option<Command>, mpsc::RecvError> {
-        let sync_due = self.home.dirty().then(|| self.synced_at + PAUSE);
+        let sync_due = self.home.dirty().then(|| self.synced_at + self.pace.pause);
         let until = [self.due(), sync_due].into_iter().flatten().min();
         let Some(until) = until else { return commands.recv().map(Some) };
         match commands.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -196,11 +194,8 @@ impl<H: Source> Writer<H> {
             return None;
         }
         let now = Instant::now();
-        let patience = if self.group.entries.len() >= self.grouping.entries {
-            Duration::ZERO
-        } else {
-            self.grouping.wait
-        };
+        let patience =
+            if self.group.entries.len() >= self.pace.group { Duration::ZERO } else { self.pace.wait };
         Some(self.committed_at.map_or(now, |before| before + patience))
     }
 
@@ -269,7 +264,7 @@ impl<H: Source> Writer<H> {
 
     fn reopen(&mut self, fault: Fault) -> Result<(), Fault> {
         self.spend();
-        if self.failed_at.is_some_and(|at| at.elapsed() < PAUSE) {
+        if self.failed_at.is_some_and(|at| at.elapsed() < self.pace.pause) {
             return Err(fault);
         }
         tracing::warn!(%fault, "the spool's database failed: opening it again");
@@ -310,12 +305,16 @@ impl<H: Source> Writer<H> {
     }
 
     fn sync(&mut self) {
-        if self.home.dirty() && self.synced_at.elapsed() >= PAUSE {
-            self.synced_at = Instant::now();
-            let (home, busy) = (&mut self.home, &self.busy);
-            if let Err(error) = busy.during(|| home.sync()) {
-                tracing::warn!(%error, "a slot of the spool could not be written");
-            }
+        if self.home.dirty() && self.synced_at.elapsed() >= self.pace.pause {
+            self.put_slots();
+        }
+    }
+
+    fn put_slots(&mut self) {
+        self.synced_at = Instant::now();
+        let (home, busy) = (&mut self.home, &self.busy);
+        if let Err(error) = busy.during(|| home.sync()) {
+            tracing::warn!(%error, "a slot of the spool could not be written");
         }
     }
 
@@ -337,5 +336,129 @@ fn error(operation: &'static str, fault: Fault) -> Error {
         Fault::Damaged(reason) => Error::Damaged { reason },
         Fault::Refused(reason) | Fault::Failed(reason) => Error::Store { operation, reason },
         Fault::Newer(format) => Error::Store { operation, reason: format!("format {format}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        marker::Marker,
+        model::{Luck, Memory},
+        queue::Limits,
+    };
+
+    /// A directory in memory; `full` keeps it from being opened again.
+    #[derive(Clone)]
+    struct Shelf {
+        memory: Memory,
+        full: Arc<AtomicU64>,
+    }
+
+    impl Source for Shelf {
+        type Store = Memory;
+
+        fn queue(&mut self, discard: Option<Position>) -> Result<Queue<Memory>, Error> {
+            if self.full.load(Ordering::Relaxed) == 1 {
+                return Err(Error::Full);
+            }
+            let limits = Limits { records: 100, bytes: 100_000 };
+            Queue::open(self.memory.clone(), limits, None, 1, discard).map_err(|fault| error("open", fault))
+        }
+
+        fn keep(&mut self, _: &Marker) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn sync(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn dirty(&self) -> bool {
+            false
+        }
+
+        fn quarantined(&self) -> u64 {
+            0
+        }
+    }
+
+    struct Bench {
+        shelf: Shelf,
+        commands: mpsc::Sender<Command>,
+        status: watch::Receiver<Status>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let shelf = Shelf { memory: Memory::new(), full: Arc::default() };
+            let pace = Pace { group: 1, wait: Duration::ZERO, pause: Duration::ZERO };
+            let (writer, status) = Writer::open(shelf.clone(), pace, Arc::new(Busy::new())).unwrap();
+            let (commands, received) = mpsc::channel();
+            std::thread::spawn(move || writer.run(&received));
+            Self { shelf, commands, status }
+        }
+
+        fn append(&self, bytes: &[u8]) -> Result<Position, Error> {
+            let places = Arc::new(tokio::sync::Semaphore::new(1));
+            let permit = places.try_acquire_owned().unwrap();
+            let entry = Entry { at_ms: 0, down: false, bytes: bytes.to_vec() };
+            self.ask(|reply| Command::Append { entry, reply, permit })
+        }
+
+        fn all(&self) -> Vec<(Position, Vec<u8>)> {
+            let found =
+                self.ask(|reply| Command::Peek { after: Position::START, limit: 100, reply }).unwrap();
+            let entries = found.into_iter().map(|stored| match stored {
+                Stored::Entry { position, bytes } => (position, bytes),
+                Stored::Gap(gap) => panic!("{gap:?}"),
+            });
+            entries.collect()
+        }
+
+        fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+            let (reply, answer) = oneshot::channel();
+            self.commands.send(command(reply)).unwrap();
+            answer.blocking_recv().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_commit_that_fails_is_made_in_a_new_epoch_once() {
+        for luck in [Luck::Lost, Luck::Kept] {
+            let bench = Bench::new();
+            assert_eq!(bench.append(b"one").unwrap(), Position::new(1, 1));
+            bench.shelf.memory.luck(luck);
+            assert_eq!(bench.append(b"two").unwrap(), Position::new(2, 1), "{luck:?}");
+            let expected = [(Position::new(1, 1), b"one".to_vec()), (Position::new(2, 1), b"two".to_vec())];
+            assert_eq!(bench.all(), expected, "{luck:?}");
+            assert_eq!((bench.status.borrow().reopened, bench.status.borrow().epoch), (1, 2));
+        }
+    }
+
+    #[test]
+    fn while_the_disk_is_full_appends_fail_and_take_no_seq_and_afterwards_it_goes_on() {
+        let bench = Bench::new();
+        bench.append(b"one").unwrap();
+        bench.shelf.memory.luck(Luck::Kept);
+        bench.shelf.full.store(1, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert!(matches!(bench.append(b"lost"), Err(Error::Full)));
+        }
+        bench.shelf.full.store(0, Ordering::Relaxed);
+        assert_eq!(bench.append(b"two").unwrap(), Position::new(2, 1));
+        let expected = [(Position::new(1, 1), b"one".to_vec()), (Position::new(2, 1), b"two".to_vec())];
+        assert_eq!(bench.all(), expected);
+    }
+
+    #[test]
+    fn what_waits_when_the_last_handle_goes_is_committed() {
+        let bench = Bench::new();
+        let (reply, answer) = oneshot::channel();
+        let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        let entry = Entry { at_ms: 0, down: false, bytes: b"last".to_vec() };
+        bench.commands.send(Command::Append { entry, reply, permit }).unwrap();
+        drop(bench.commands);
+        assert_eq!(answer.blocking_recv().unwrap().unwrap(), Position::new(1, 1));
     }
 }
