@@ -1,2 +1,48 @@
-//! picket
-fn main() {}
+//! The binary: reads the command line, hands over to one file per subcommand, turns what comes back into an exit status.
+//!
+//! Owns words, tables and exit statuses. What the agent, the control plane and the sandbox do stands in their crates.
+
+mod agent;
+mod agents;
+mod cli;
+mod client;
+mod failure;
+mod health;
+mod logging;
+mod monitors;
+mod output;
+mod results;
+mod settings_file;
+mod signals;
+mod yaml;
+
+use std::process::ExitCode;
+
+use crate::failure::{Failure, exit};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let call = match cli::read(std::env::args_os().collect()) {
+        Ok(call) => call,
+        Err(end) => return end.print(),
+    };
+    let status = match run(call) {
+        Ok(status) => status,
+        Err(failure) => failure.print(),
+    };
+    ExitCode::from(status)
+}
+
+fn run(call: cli::Call) -> Result<u8, Failure> {
+    logging::start(&call.global, call.command.log_default())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(exit::OS, e).context("cannot start the runtime"))?;
+    let status = runtime.block_on(call.command.run(&call.matches));
+    runtime.shutdown_background();
+    status
+}

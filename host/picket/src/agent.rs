@@ -1,0 +1,103 @@
+//! `picket agent`: turns options into the agent's settings and signals into its shutdown.
+
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+
+use crate::client::{self, Secret};
+use crate::failure::{Failure, exit};
+use crate::settings_file::stronger;
+use crate::signals;
+
+/// Run the agent: enrol once, pull monitors, check on time, keep every result, report
+///
+/// It opens no port. Beside the data directory it writes nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Directory for identity, configuration and results; made when it is missing, for one agent only
+    #[arg(long, env = "PICKET_DATA", hide_env_values = true, default_value = "/data", value_name = "DIR")]
+    data: PathBuf,
+    /// Address of the control plane; http:// only for this machine
+    #[arg(long, env = "PICKET_CONTROL", hide_env_values = true, value_name = "URL")]
+    control: Option<agent::Url>,
+    /// Setup token, needed once. Better as variable or file: others on this machine see the command line
+    #[arg(long, env = "PICKET_SETUP_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    setup_token: Option<Secret>,
+    /// File with the setup token
+    #[arg(long, env = "PICKET_SETUP_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
+    setup_token_file: Option<PathBuf>,
+    /// Let checks reach an address that is always denied (loopback, link-local, metadata, multicast, the control plane)
+    ///
+    /// An address, a range or one with a port: "127.0.0.0/8", "::1", "127.0.0.1:5432". Repeatable; separated by commas in the variable.
+    #[arg(long, env = "PICKET_ALLOW", hide_env_values = true, value_delimiter = ',', value_name = "RULE")]
+    allow: Vec<net::Rule>,
+    /// Name server for checks, address:port, instead of the system's; repeatable
+    #[arg(
+        long,
+        env = "PICKET_RESOLVER",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "ADDRESS"
+    )]
+    resolver: Vec<std::net::SocketAddr>,
+    /// PEM file of certificate authorities trusted for the control plane beside the system's
+    #[arg(long, env = "PICKET_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Directory of the bundled checks, NAME.wasm each. Default: plugins beside the program, beside its directory, or /usr/lib/picket/plugins
+    #[arg(long, env = "PICKET_PLUGINS", hide_env_values = true, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// Runs at the same time, 1 to 64
+    #[arg(long, env = "PICKET_CONCURRENCY", hide_env_values = true, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    concurrency: u16,
+    /// Directory whose files are secrets by name, beside the variables PICKET_SECRET_NAME
+    #[arg(
+        long,
+        env = "PICKET_SECRETS_DIR",
+        hide_env_values = true,
+        default_value = "/run/secrets",
+        value_name = "DIR"
+    )]
+    secrets_dir: PathBuf,
+    /// YAML file with these options as keys, below flag and variable in precedence
+    #[arg(long, env = "PICKET_CONFIG", hide_env_values = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+const AFTER_HELP: &str = "\
+SIGTERM and SIGINT end it within five seconds, with everything recorded on disk.
+
+Exit status:
+  0   ended by a signal
+  64  the options are wrong, or neither an identity nor a setup token is there
+  65  the data directory holds something damaged, or written by a newer version
+  69  the control plane refuses the setup token
+  70  a part does not start
+  73  the data directory is in use by another agent
+  77  the data directory cannot be written
+  78  the data directory belongs to another user";
+
+pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure> {
+    let control = args.control.ok_or_else(|| {
+        Failure::text(exit::USAGE, "no control plane is named")
+            .advice("write --control URL, PICKET_CONTROL=URL, or control: URL in the file of --config")
+    })?;
+    let setup_token = match stronger(matches, "setup_token", "setup_token_file")? {
+        Some("setup_token") => args.setup_token,
+        Some(_) => args.setup_token_file.as_deref().map(Secret::read).transpose()?,
+        None => None,
+    };
+    let settings = agent::Settings {
+        data: args.data,
+        control: client::usable(control)?,
+        setup_token: setup_token.map(|token| token.0),
+        allow: args.allow,
+        resolver: (!args.resolver.is_empty()).then_some(args.resolver),
+        plugins: args.plugins,
+        concurrency: usize::from(args.concurrency),
+        ca_file: args.ca_file,
+        secrets_dir: args.secrets_dir,
+    };
+    agent::run(settings, signals::shutdown()?).await.map_err(|e| Failure::new(e.exit_code(), e))?;
+    Ok(0)
+}

@@ -1,0 +1,207 @@
+//! `picket agents`: make agents, list them, delete them.
+
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Subcommand};
+use wire::Timestamp;
+use wire::admin::{AgentCreated, AgentView, CreateAgent};
+
+use crate::client::{self, Access, Client};
+use crate::failure::Failure;
+use crate::output::{self, Columns, Entry};
+
+/// Make, list and delete agents
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make an agent and print its setup token, which is shown this once
+    Create {
+        /// Its name: lower case, digits, hyphens, dots; 1 to 63 characters
+        #[arg(value_name = "NAME")]
+        agent: String,
+        /// The named place where it stands; agents of one location stand in for each other
+        #[arg(long, value_name = "LOCATION")]
+        location: String,
+        /// Print one JSON object: agent, location, setup_token, expires_at
+        #[arg(long)]
+        json: bool,
+        /// Name of the image in the docker line
+        #[arg(long, default_value = "picket", value_name = "IMAGE")]
+        image: String,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// List the agents: state, last seen, version, pending results
+    List {
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Delete an agent: it is refused from now on, its results stay
+    Delete {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        agent: String,
+        #[command(flatten)]
+        access: Access,
+    },
+}
+
+pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure> {
+    match args.verb {
+        Verb::Create { agent, location, json, image, access } => {
+            let client = access.client(matches)?;
+            let created: AgentCreated = client.post("/agents", &CreateAgent { agent, location }).await?;
+            if json {
+                output::json_pretty(&created)?;
+            } else {
+                output::line(&welcome(&created, &client, &image))?;
+            }
+        }
+        Verb::List { json, access } => {
+            let agents: Vec<AgentView> = access.client(matches)?.get("/agents", &[]).await?;
+            if json {
+                output::json_pretty(&agents)?;
+            } else {
+                let table = table(&agents, Columns::new(HEADINGS), jiff::Timestamp::now().into());
+                output::line(if agents.is_empty() {
+                    "no agents yet: `picket agents create NAME --location PLACE` makes one"
+                } else {
+                    &table
+                })?;
+            }
+        }
+        Verb::Delete { agent, access } => {
+            access.client(matches)?.delete(&format!("/agents/{}", client::segment(&agent))).await?;
+            output::line(&format!("{agent} deleted"))?;
+        }
+    }
+    Ok(0)
+}
+
+const HEADINGS: &[&str] = &["agent", "location", "state", "last seen", "version", "pending"];
+
+fn table(agents: &[AgentView], mut columns: Columns, now: Timestamp) -> String {
+    for agent in agents {
+        columns.row([
+            (&agent.agent).into(),
+            (&agent.location).into(),
+            Entry::state(&agent.state.to_string()),
+            output::or_dash(agent.last_seen.map(|at| output::ago(at, now))),
+            output::or_dash(agent.version.as_ref()),
+            output::or_dash(agent.pending),
+        ]);
+    }
+    columns.text()
+}
+
+fn welcome(created: &AgentCreated, client: &Client, image: &str) -> String {
+    let AgentCreated { agent, location, setup_token, expires_at } = created;
+    let control = client.address();
+    // From a container's own network the loopback of this machine cannot be reached.
+    let network = if client.is_local() { " --network host" } else { "" };
+    let data = PathBuf::from(".").join(agent);
+    format!(
+        "agent {agent} in {location}: its setup token is shown this once, is good for one device and until {}\n\n  \
+         {setup_token}\n\n\
+         in a container:\n\n  \
+         docker run -d --name picket-{agent} --restart unless-stopped --read-only --cap-drop ALL --security-opt no-new-privileges{network} \\\n    \
+         -e PICKET_CONTROL={control} \\\n    \
+         -e PICKET_SETUP_TOKEN={setup_token} \\\n    \
+         -v picket-{agent}:/data {image}\n\n\
+         or here:\n\n  \
+         PICKET_SETUP_TOKEN={setup_token} picket agent --control {control} --data {}",
+        output::local(*expires_at),
+        data.display(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::admin::AgentState;
+
+    use super::*;
+    use crate::client::Secret;
+
+    fn created() -> AgentCreated {
+        AgentCreated {
+            agent: "edge-1".into(),
+            location: "dc1".into(),
+            setup_token: "pst_abc".into(),
+            expires_at: "2026-11-21T18:00:00.000Z".parse().unwrap(),
+        }
+    }
+
+    fn text(control: &str) -> String {
+        let client = Client::new(control.parse().unwrap(), Secret("t".into()), None).unwrap();
+        welcome(&created(), &client, "picket")
+    }
+
+    #[test]
+    fn prints_the_token_and_a_line_for_docker() {
+        let text = text("https://picket.example.com");
+        assert!(text.contains("\n  pst_abc\n"), "{text}");
+        for part in [
+            "--read-only",
+            "--cap-drop ALL",
+            "-e PICKET_CONTROL=https://picket.example.com \\",
+            "-v picket-edge-1:/data picket",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("--network host"));
+    }
+
+    #[test]
+    fn a_control_plane_on_this_machine_is_reached_from_a_container_by_the_hosts_network() {
+        assert!(text("http://127.0.0.1:8440").contains("--network host"));
+    }
+
+    #[test]
+    fn the_json_form_has_exactly_the_four_members() {
+        let json = serde_json::to_value(created()).unwrap();
+        let names: Vec<&String> = json.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["agent", "location", "setup_token", "expires_at"]);
+    }
+
+    #[test]
+    fn lists_agents_with_a_dash_for_what_is_not_known_yet() {
+        let agents = [
+            AgentView {
+                agent: "edge-1".into(),
+                id: None,
+                location: "dc1".into(),
+                state: AgentState::Connected,
+                last_seen: Some("2026-11-20T18:00:00.000Z".parse().unwrap()),
+                version: Some("0.1.0".into()),
+                pending: Some(0),
+                created_at: Timestamp::default(),
+            },
+            AgentView {
+                agent: "edge-2".into(),
+                id: None,
+                location: "dc2".into(),
+                state: AgentState::Created,
+                last_seen: None,
+                version: None,
+                pending: None,
+                created_at: Timestamp::default(),
+            },
+        ];
+        let text =
+            table(&agents, Columns::with(HEADINGS, false, None), "2026-11-20T18:00:03.000Z".parse().unwrap());
+        assert_eq!(
+            text,
+            "AGENT   LOCATION  STATE      LAST SEEN  VERSION  PENDING\n\
+             edge-1  dc1       connected  3 s ago    0.1.0    0\n\
+             edge-2  dc2       created    -          -        -"
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! `picket monitors`: apply a file, list, show, delete.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Subcommand};
+use serde_json::Value;
+use wire::admin::{Applied, Apply, ApplyAnswer, Change, MonitorView};
+use wire::{Mistake, Problem, Timestamp};
+
+use crate::client::{self, Access};
+use crate::failure::{Failure, exit};
+use crate::output::{self, Columns, Entry};
+use crate::yaml::Document;
+
+/// Apply, list, show and delete monitors
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make the control plane's monitors those of a file: all of them or, with a mistake, none
+    Apply {
+        /// YAML file with the key `monitors`; - for stdin
+        #[arg(long, short, value_name = "FILE")]
+        file: PathBuf,
+        /// Show the difference and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Delete the monitors that the file lacks
+        #[arg(long)]
+        prune: bool,
+        /// Print the answer as one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// List the monitors with their states
+    List {
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Show one monitor: its configuration and its state at each location
+    Show {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        monitor: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Delete a monitor: its results stay
+    Delete {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        monitor: String,
+        #[command(flatten)]
+        access: Access,
+    },
+}
+
+pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure> {
+    match args.verb {
+        Verb::Apply { file, dry_run, prune, json, access } => {
+            let document = Document::read(&file)?;
+            let monitors = listed(&document)?;
+            let client = access.client(matches)?;
+            let apply = Apply { monitors, prune, dry_run };
+            let answer: ApplyAnswer = client
+                .post("/monitors/apply", &apply)
+                .await
+                .map_err(|failure| failure.map_problem(|problem| explained(problem, &apply, &document)))?;
+            if json {
+                output::json_pretty(&answer)?;
+            } else {
+                output::line(&difference(&answer.changes, dry_run))?;
+            }
+        }
+        Verb::List { json, access } => {
+            let monitors: Vec<MonitorView> = access.client(matches)?.get("/monitors", &[]).await?;
+            if json {
+                output::json_pretty(&monitors)?;
+            } else {
+                let table = table(&monitors, Columns::new(HEADINGS), jiff::Timestamp::now().into());
+                output::line(if monitors.is_empty() {
+                    "no monitors yet: `picket monitors apply -f FILE` makes them"
+                } else {
+                    &table
+                })?;
+            }
+        }
+        Verb::Show { monitor, json, access } => {
+            let path = format!("/monitors/{}", client::segment(&monitor));
+            let monitor: MonitorView = access.client(matches)?.get(&path, &[]).await?;
+            if json {
+                output::json_pretty(&monitor)?;
+            } else {
+                output::line(&page(&monitor))?;
+            }
+        }
+        Verb::Delete { monitor, access } => {
+            access.client(matches)?.delete(&format!("/monitors/{}", client::segment(&monitor))).await?;
+            output::line(&format!("{monitor} deleted"))?;
+        }
+    }
+    Ok(0)
+}
+
+/// The entries below `monitors:`, which must be the only key.
+fn listed(document: &Document) -> Result<Vec<Value>, Failure> {
+    let wrong = |at: &str, what: &str| Failure::text(exit::DATA, format!("{}: {what}", document.place(at)));
+    let Value::Object(mut file) = document.to_json() else {
+        return Err(wrong("", "expected the key \"monitors\" with a list below it"));
+    };
+    let Some(monitors) = file.shift_remove("monitors") else {
+        return Err(wrong("", "the key \"monitors\" with a list below it is missing"));
+    };
+    if let Some(key) = file.keys().next() {
+        return Err(wrong(&format!("/{key}"), &format!("unknown key {key:?}: the only one is \"monitors\"")));
+    }
+    match monitors {
+        Value::Array(monitors) => Ok(monitors),
+        Value::Null => Ok(Vec::new()),
+        _ => Err(wrong("/monitors", "monitors: expected a list: each entry begins with \"- name:\"")),
+    }
+}
+
+/// The control plane's mistakes, with the file's lines and the monitors' names. Their places are pointers into the request.
+fn explained(problem: Problem, sent: &Apply, document: &Document) -> Problem {
+    if problem.mistakes.is_empty() {
+        return problem;
+    }
+    let sentence = |mistake: &Mistake| {
+        let within = mistake.at.strip_prefix("/monitors/").and_then(|rest| {
+            let (index, key) = rest.split_once('/').unwrap_or((rest, ""));
+            Some((index.parse::<usize>().ok()?, key))
+        });
+        let place = document.place(&mistake.at);
+        let Some((index, key)) = within else { return format!("{place}: {}", mistake.message) };
+        let name = sent.monitors.get(index).and_then(|m| m.get("name")).and_then(Value::as_str);
+        let name = name.map_or_else(|| format!("monitor {}", index + 1), |name| format!("monitor {name:?}"));
+        let key = if key.is_empty() { String::new() } else { format!("{}: ", key.replace('/', ".")) };
+        format!("{place}: {name}: {key}{}", mistake.message)
+    };
+    let mistakes: Vec<String> = problem.mistakes.iter().map(sentence).collect();
+    Problem::new(&problem.code, format!("nothing was changed\n  {}", mistakes.join("\n  ")))
+}
+
+fn difference(changes: &[Applied], dry_run: bool) -> String {
+    let mut text = String::new();
+    let count = |change| changes.iter().filter(|c| c.change == change).count();
+    for Applied { monitor, change, changed } in changes {
+        let keys = changed
+            .iter()
+            .map(|p| p.trim_start_matches('/').replace('/', "."))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let _ = match change {
+            Change::Created => writeln!(text, "+ {monitor}"),
+            Change::Updated => writeln!(text, "~ {monitor}: {keys}"),
+            Change::Deleted => writeln!(text, "- {monitor}"),
+            Change::Unchanged => Ok(()),
+        };
+    }
+    let _ = write!(
+        text,
+        "{} created, {} updated, {} deleted, {} unchanged{}",
+        count(Change::Created),
+        count(Change::Updated),
+        count(Change::Deleted),
+        count(Change::Unchanged),
+        if dry_run { "; nothing was changed (--dry-run)" } else { "" }
+    );
+    text
+}
+
+const HEADINGS: &[&str] =
+    &["monitor", "check", "state", "every", "location", "last result", "code", "summary"];
+
+fn table(monitors: &[MonitorView], mut columns: Columns, now: Timestamp) -> String {
+    for monitor in monitors {
+        for (i, place) in monitor.by_location.iter().enumerate() {
+            columns.row([
+                if i == 0 { (&monitor.spec.name).into() } else { "".into() },
+                if i == 0 { (&monitor.spec.check).into() } else { "".into() },
+                Entry::state(place.state.as_str()),
+                output::or_dash(monitor.spec.interval.as_ref()),
+                (&place.location).into(),
+                output::or_dash(place.last_result_at.map(|at| output::ago(at, now))),
+                output::or_dash(place.code.as_ref()),
+                output::or_dash(place.summary.as_ref()),
+            ]);
+        }
+    }
+    columns.text()
+}
+
+/// The monitor as it would stand in a file, and its state below.
+fn page(monitor: &MonitorView) -> String {
+    let spec = serde_json::to_value(&monitor.spec).expect("a monitor is JSON already");
+    let options = serde_saphyr::ser_options! {};
+    let spec = serde_saphyr::to_string_with_options(&spec, options).unwrap_or_else(|_| format!("{spec:#}"));
+    let mut columns = Columns::new(&["location", "state", "agent", "last result", "code", "summary"]);
+    for place in &monitor.by_location {
+        columns.row([
+            (&place.location).into(),
+            Entry::state(place.state.as_str()),
+            output::or_dash(place.agent.as_ref()),
+            output::or_dash(place.last_result_at.map(output::local)),
+            output::or_dash(place.code.as_ref()),
+            output::or_dash(place.summary.as_ref()),
+        ]);
+    }
+    format!("{}\n\n{}", spec.trim_end(), columns.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str =
+        "monitors:\n  - name: shop\n    check: http\n    locations: [dc1]\n    config: { url: 7 }\n";
+
+    fn document(text: &str) -> Document {
+        Document::parse("monitors.yaml", text).unwrap()
+    }
+
+    #[test]
+    fn mistakes_of_the_control_plane_get_a_line_and_a_name() {
+        let document = document(FILE);
+        let sent = Apply { monitors: listed(&document).unwrap(), prune: false, dry_run: false };
+        let problem = Problem {
+            code: Problem::INVALID.into(),
+            detail: "1 monitor has mistakes".into(),
+            mistakes: vec![
+                Mistake { at: "/monitors/0/config/url".into(), message: "found 7, expected a string".into() },
+                Mistake { at: "/monitors/0".into(), message: "the key \"interval\" is odd".into() },
+            ],
+        };
+        assert_eq!(
+            explained(problem, &sent, &document).to_string(),
+            "nothing was changed\n  monitors.yaml:5:15: monitor \"shop\": config.url: found 7, expected a string\n  \
+             monitors.yaml:2:5: monitor \"shop\": the key \"interval\" is odd"
+        );
+    }
+
+    #[test]
+    fn the_file_has_one_key() {
+        let wrong = |text| listed(&document(text)).unwrap_err().message();
+        assert_eq!(
+            wrong("monitor: []\n"),
+            "monitors.yaml:1:1: the key \"monitors\" with a list below it is missing"
+        );
+        assert_eq!(
+            wrong("monitors: []\nx: 1\n"),
+            "monitors.yaml:2:1: unknown key \"x\": the only one is \"monitors\""
+        );
+        assert!(
+            wrong("monitors: { name: shop }\n").starts_with("monitors.yaml:1:1: monitors: expected a list")
+        );
+        assert!(listed(&document("monitors:\n")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_difference_names_what_changes_and_counts_the_rest() {
+        let change = |monitor: &str, change, changed: &[&str]| Applied {
+            monitor: monitor.into(),
+            change,
+            changed: changed.iter().map(ToString::to_string).collect(),
+        };
+        let changes = [
+            change("a", Change::Created, &[]),
+            change("b", Change::Updated, &["/config/url", "/interval"]),
+            change("c", Change::Unchanged, &[]),
+            change("d", Change::Deleted, &[]),
+        ];
+        assert_eq!(
+            difference(&changes, true),
+            "+ a\n~ b: config.url, interval\n- d\n1 created, 1 updated, 1 deleted, 1 unchanged; nothing was changed (--dry-run)"
+        );
+    }
+}
