@@ -18,8 +18,10 @@ use std::{
 use crate::{
     error::Error,
     fjall::FjallStore,
+    key,
     marker::{FORMAT, Marker},
     queue::{Limits, Queue},
+    rescue,
     slot::Slots,
     store::{Fault, Store},
     types::{Position, Settings},
@@ -79,7 +81,15 @@ impl Home {
     }
 
     fn attempt(&self, discard: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
-        let store = FjallStore::open(&self.dir.join("queue"))?;
+        let mut store = FjallStore::open(&self.dir.join("queue"))?;
+        // Without a marker it is new, or its making was interrupted: what was put aside goes in before the marker does.
+        if store.value(key::MARKER)?.is_none()
+            && let Some((_, aside)) = quarantines(&self.dir).unwrap_or_default().into_iter().max()
+        {
+            let acknowledged = self.marker.as_ref().map_or(Position::START, |marker| marker.acknowledged);
+            let rescued = rescue::journals(&aside, acknowledged, &mut store)?;
+            tracing::warn!(from = %aside.display(), rescued, "took records out of the damaged database");
+        }
         Queue::open(store, self.limits, self.marker.as_ref(), self.fallback, discard)
     }
 

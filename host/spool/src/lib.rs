@@ -9,6 +9,7 @@
 //! queue.rs    the rules: numbering, release, eviction with its gap, rewind       (pure over a Store)
 //! census.rs   what is there at opening, and what is missing                      (pure)
 //! home.rs     the directory: lock, slots, database, quarantine
+//! rescue.rs   what a damaged database still tells
 //! slot.rs     two files that know the numbering when the database is gone
 //! fjall.rs    the database                                                       (the only file that names it)
 //! ```
@@ -24,6 +25,7 @@ mod marker;
 #[cfg(test)]
 mod model;
 mod queue;
+mod rescue;
 mod slot;
 mod spool;
 mod store;

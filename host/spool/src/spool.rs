@@ -36,7 +36,8 @@ impl Spool {
     /// Opens the directory and begins a new epoch, which is on the disk when this returns. Blocks: a database that was killed
     /// reads its journal first, below half a second for 10,000 entries.
     ///
-    /// A damaged database is put aside and a fresh one begun; a gap `corrupt` then tells what is lost.
+    /// A damaged database is put aside and a fresh one begun with what its journal still holds; a gap `corrupt` tells what is
+    /// lost.
     pub fn open(settings: Settings) -> Result<Self, Error> {
         check(&settings)?;
         let busy = Arc::new(Busy::new());

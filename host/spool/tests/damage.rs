@@ -253,6 +253,21 @@ async fn a_lost_database_becomes_one_gap_an_epoch_and_only_the_newest_is_kept() 
 }
 
 #[tokio::test]
+async fn a_database_that_does_not_open_gives_back_what_its_journal_holds() {
+    let image = image().await;
+    for (name, at) in [("queue/version", 0), ("queue/0.jnl", 1_000_000)] {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("spool");
+        image.restore(&dir);
+        let mut bytes = fs::read(dir.join(name)).unwrap();
+        bytes[at] ^= 1;
+        fs::write(dir.join(name), bytes).unwrap();
+        let (lost, quarantined) = check(&image, &dir, name).await;
+        assert!(quarantined && lost <= 1, "{name}: {lost} lost");
+    }
+}
+
+#[tokio::test]
 async fn with_nothing_left_the_epoch_comes_from_the_settings() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("spool");
