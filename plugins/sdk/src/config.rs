@@ -57,15 +57,28 @@ impl Secret {
     }
 }
 
-/// A text, or a secret in its place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A text, or a secret in its place. In the schema it is a string; the mark says that a secret may stand there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a string or {\"$secret\": name}")]
-#[schemars(inline, extend("x-picket-secret" = true))]
 pub enum TextOrSecret {
     /// As it stands.
     Text(String),
     /// By name.
     Secret(Secret),
+}
+
+impl JsonSchema for TextOrSecret {
+    fn schema_name() -> Cow<'static, str> {
+        "TextOrSecret".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "x-picket-secret": true, "description": "A text, or {\"$secret\": name}." })
+    }
 }
 
 /// A length of time as text: "10s", "500ms", "1h30m". Units: ms, s, m, h, d.
