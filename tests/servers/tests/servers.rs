@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use picket_servers::*;
 
-fn get(port: u16, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+fn get(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn refused(port: u16) -> bool {
@@ -21,9 +21,9 @@ fn refused(port: u16) -> bool {
 #[test]
 fn nginx_serves_its_pages_and_ends() {
     let nginx = Nginx::start(&Authority::new().unwrap()).unwrap();
-    assert!(get(nginx.port(), "/").contains("Welcome to Picket"));
-    assert!(get(nginx.port(), "/private").starts_with("HTTP/1.1 401"));
-    assert!(get(nginx.port(), "/redirect").contains("Location: /\r\n"));
+    assert!(get(nginx.port(), "/").unwrap().contains("Welcome to Picket"));
+    assert!(get(nginx.port(), "/private").unwrap().starts_with("HTTP/1.1 401"));
+    assert!(get(nginx.port(), "/redirect").unwrap().contains("Location: /\r\n"));
     let (http, https) = (nginx.port(), nginx.tls_port());
     drop(nginx);
     assert!(refused(http) && refused(https));
