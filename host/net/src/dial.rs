@@ -2,23 +2,20 @@
 //! what a handshake says is in `tls`.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::client::TlsStream;
 
 use crate::grant::Purpose;
 use crate::resolve::resolve;
-use crate::session::{Run, Tally, add, fail, io_failure};
+use crate::session::{Run, add, fail, io_failure};
+use crate::stream::{Metered, Stream};
 use crate::tls::{self, TlsSession};
 use crate::types::{Cause, Endpoint, Failure, Family, Phase, Timings, TlsOptions, Trust};
 
@@ -55,10 +52,11 @@ impl Connection {
         }
         run.take_connection(to)?;
         let begun = Instant::now();
-        let (tcp, remote) = run.within(Phase::Connect, to, dial(&resolved.addresses, to)).await??;
+        let dialled = run.within(Phase::Connect, to, dial(&resolved.addresses, to)).await;
         let time = begun.elapsed();
         add(&mut timings, Phase::Connect, time);
         run.spend(Phase::Connect, time);
+        let (tcp, remote) = dialled??;
         run.note_remote(remote);
         let stream = Stream::Plain(Metered { tcp, tally: run.tally.clone() });
         let peer = Endpoint::new(resolved.host.to_string(), to.port);
@@ -222,8 +220,11 @@ async fn dial(addresses: &[SocketAddr], to: &Endpoint) -> Result<(TcpStream, Soc
                     return Ok((tcp, address));
                 }
                 Err(error) => {
-                    let peer = peer(to, address);
-                    failed.get_or_insert_with(|| io_failure(&error, Phase::Connect, &peer));
+                    let failure = io_failure(&error, Phase::Connect, &peer(to, address));
+                    // A machine without IPv6 has no route to half of a name: whoever was reached says more.
+                    if failed.as_ref().is_none_or(|known: &Failure| known.cause == Cause::Unreachable) {
+                        failed = Some(failure);
+                    }
                 }
             },
             () = tokio::time::sleep(NEXT_ADDRESS), if more => {}
@@ -239,90 +240,6 @@ fn peer(to: &Endpoint, address: SocketAddr) -> String {
     match to.to_string() == address.to_string() {
         true => address.to_string(),
         false => format!("{to} ({})", address.ip()),
-    }
-}
-
-/// A TCP stream that counts what it receives.
-pub(crate) struct Metered {
-    tcp: TcpStream,
-    tally: Arc<Tally>,
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
-        Poll::Ready(self.tally.receive(buf.filled().len() - before))
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-}
-
-/// Plain or TLS.
-pub(crate) enum Stream {
-    Plain(Metered),
-    Tls(Box<TlsStream<Metered>>),
-    /// A handshake failed on it.
-    Gone,
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => match ready!(Pin::new(stream).poll_read(cx, buf)) {
-                // Many servers close without TLS's own farewell. Protocols that need an end have their own lengths.
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                done => Poll::Ready(done),
-            },
-            Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Gone => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Gone => Poll::Ready(Ok(())),
-        }
     }
 }
 

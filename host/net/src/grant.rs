@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use crate::address::{Class, Reason, canonical, classify};
-use crate::rule::{Host, NameRule, Rule};
+use crate::host::Host;
+use crate::rule::{NameRule, Rule};
 
 /// What one monitor may reach. Computed from its configuration, never by the plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +86,7 @@ impl Policy<'_> {
                 Some(refusal) if is_localhost(host) => decision.denials.push(refusal),
                 Some(refusal) => return Err(refusal),
                 None if named || self.rules(purpose).iter().any(|rule| rule.holds(ip, port)) => {
-                    decision.allowed.push(ip)
+                    decision.allowed.push(ip);
                 }
                 None => decision.denials.push(self.outside(purpose, host, Some(ip), port)),
             }

@@ -5,11 +5,13 @@ mod address;
 mod dial;
 mod error;
 mod grant;
+mod host;
 mod http;
 mod lookup;
 mod resolve;
 mod rule;
 mod session;
+mod stream;
 mod tls;
 mod types;
 
@@ -17,7 +19,8 @@ pub use address::{Class, Reason, classify};
 pub use dial::Connection;
 pub use error::Error;
 pub use grant::{Ceiling, Decision, Grant, Policy, Purpose, Refusal};
-pub use rule::{Host, NameRule, Rule};
+pub use host::Host;
+pub use rule::{NameRule, Rule};
 pub use session::{Network, Session, Settings};
 pub use tls::{Certificate, TlsSession};
 pub use types::{

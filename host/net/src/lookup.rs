@@ -13,8 +13,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::Instant;
 
 use crate::grant::{Policy, Purpose};
+use crate::host::{canonical_name, split_port};
 use crate::resolve::resolve;
-use crate::rule::{canonical_name, split_port};
 use crate::session::{Run, fail, io_failure};
 use crate::types::{Answer, Cause, Endpoint, Entry, Failure, Family, Phase, Question, Transport};
 

@@ -17,8 +17,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::grant::{Policy, Purpose};
-use crate::rule::Host;
+use crate::grant::{Policy, Purpose, Refusal};
+use crate::host::Host;
 use crate::session::{Run, control_addresses, fail};
 use crate::types::{Cause, Endpoint, Failure, Family, Phase};
 
@@ -85,7 +85,7 @@ impl Resolver {
         {
             return addresses.clone();
         }
-        let last = known.take().map(|(_, addresses)| addresses).unwrap_or_default();
+        let last = known.as_ref().map(|(_, addresses)| addresses.clone()).unwrap_or_default();
         let fresh = tokio::time::timeout(SERVER_TIMEOUT, self.lookup(&name)).await.ok().and_then(Result::ok);
         let addresses = fresh.unwrap_or(last);
         *known = Some((Instant::now(), addresses.clone()));
@@ -102,7 +102,8 @@ pub(crate) async fn resolve(
 ) -> Result<Resolved, Failure> {
     let host: Host = match to.host.parse() {
         Ok(host) => host,
-        Err(e) => return Err(fail(Cause::Other(e.to_string()), Phase::Resolve, e.to_string())),
+        // Another program might read an address into it that nobody was asked about.
+        Err(e) => return Err(run.denied(Refusal(e.to_string()))),
     };
     let known = Policy { grant: &run.grant, ceiling: &run.shared.ceiling, control: &[] };
     let begun = Instant::now();
@@ -110,13 +111,12 @@ pub(crate) async fn resolve(
         Host::Address(ip) => (Arc::from([*ip]), None),
         Host::Name(name) => {
             known.may_resolve(purpose, name, to.port).map_err(|refusal| run.denied(refusal))?;
-            let (addresses, asked) = remembered(run, name, to.host.ends_with('.')).await?;
-            (addresses, asked.then(|| begun.elapsed()))
+            let found = remembered(run, name, to.host.ends_with('.')).await;
+            let time = found.as_ref().map_or(true, |(_, asked)| *asked).then(|| begun.elapsed());
+            time.into_iter().for_each(|time| run.spend(Phase::Resolve, time));
+            (found?.0, time)
         }
     };
-    if let Some(time) = time {
-        run.spend(Phase::Resolve, time);
-    }
     let control = run.within(Phase::Resolve, to, control_addresses(run, to.port)).await?;
     let policy = Policy { control: &control, ..known };
     let decision = policy.decide(purpose, &host, to.port, &all).map_err(|refusal| run.denied(refusal))?;

@@ -243,7 +243,7 @@ pub(crate) fn fail(cause: Cause, phase: Phase, message: String) -> Failure {
 /// What an error of a socket means, told apart.
 pub(crate) fn io_failure(error: &io::Error, phase: Phase, peer: &impl fmt::Display) -> Failure {
     use io::ErrorKind as Kind;
-    if error.get_ref().is_some_and(|inner| inner.is::<Spent>()) {
+    if error.get_ref().and_then(|inner| inner.downcast_ref::<Spent>()).is_some() {
         return fail(Cause::Exhausted, phase, format!("{peer} sent too much: {error}"));
     }
     if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

@@ -4,11 +4,7 @@
 use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -16,11 +12,11 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Uri, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::dial::{Connection, Stream};
+use crate::dial::Connection;
+use crate::http::clock::{Clock, Timed};
 use crate::http::hop::{Hop, is_redirect};
 use crate::session::{Run, add, fail, io_failure};
 use crate::tls::TlsSession;
@@ -278,95 +274,6 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// When the request was sent and when the answer began, in microseconds since the start; 0 for not yet.
-struct Clock {
-    started: Instant,
-    sent: AtomicU64,
-    first: AtomicU64,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { started: Instant::now(), sent: AtomicU64::new(0), first: AtomicU64::new(0) }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
-    }
-
-    fn wrote(&self) {
-        if self.first.load(Ordering::Relaxed) == 0 {
-            self.sent.store(self.now(), Ordering::Relaxed);
-        }
-    }
-
-    fn replied(&self) {
-        let _ = self.first.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    fn phase(&self) -> Phase {
-        match (self.sent.load(Ordering::Relaxed), self.first.load(Ordering::Relaxed)) {
-            (0, _) => Phase::Send,
-            (_, 0) => Phase::FirstByte,
-            _ => Phase::Transfer,
-        }
-    }
-
-    /// How long each phase took that happened or began.
-    fn spent(&self, end: Instant) -> Vec<(Phase, Duration)> {
-        let end = u64::try_from((end - self.started).as_micros()).unwrap_or(u64::MAX);
-        let (sent, first) = (self.sent.load(Ordering::Relaxed), self.first.load(Ordering::Relaxed));
-        let mark = |at: u64| if at == 0 { end } else { at };
-        let marks = [
-            (Phase::Send, 0, mark(sent)),
-            (Phase::FirstByte, sent, mark(first)),
-            (Phase::Transfer, first, end),
-        ];
-        let happened = marks.into_iter().enumerate().filter(|(i, (_, from, _))| *i == 0 || *from > 0);
-        happened
-            .map(|(_, (phase, from, to))| (phase, Duration::from_micros(to.saturating_sub(from))))
-            .collect()
-    }
-}
-
-/// A stream that tells the clock. Over HTTP/2 the server speaks before it answers, so there a read is no reply.
-struct Timed {
-    stream: Stream,
-    clock: Arc<Clock>,
-    replies: bool,
-}
-
-impl AsyncRead for Timed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if self.replies && buf.filled().len() > before {
-            self.clock.replied();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Timed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
-        self.clock.wrote();
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTP exchanges (RFC 9110): hop after hop until an answer that leads nowhere. One hop is made in `exchange`, the next one is
 //! chosen in `hop`.
 
+mod clock;
 mod exchange;
 mod hop;
 
@@ -12,13 +13,16 @@ use crate::grant::Refusal;
 use crate::session::{Run, fail};
 use crate::types::{Cause, Failure, Phase, Request, Response, Timings};
 use exchange::Versions;
-use hop::Hop;
+use hop::{Hop, Mistake};
 
 /// Makes the exchange, redirects included. The response of the last hop is given back also when it is one more redirect.
 pub(crate) async fn send(run: &Arc<Run>, request: Request) -> Result<Response, Failure> {
     let begun = Instant::now();
     let refused = |message: String| fail(Cause::Other(message.clone()), Phase::Send, message);
-    let mut hop = Hop::first(&request).map_err(refused)?;
+    let mut hop = Hop::first(&request).map_err(|mistake| match mistake {
+        Mistake::Host(words) => run.denied(Refusal(words)),
+        Mistake::Text(words) => refused(words),
+    })?;
     let versions = Versions::parse(&request.versions).map_err(refused)?;
     let max_body = request.max_body.min(run.budget.body) as usize;
     let mut hops = Vec::new();
@@ -33,9 +37,9 @@ pub(crate) async fn send(run: &Arc<Run>, request: Request) -> Result<Response, F
         hops.push((hop.url.to_string(), got.status));
         match got.location.as_deref().filter(|_| follow) {
             Some(location) => {
-                hop = hop.follow(got.status, location).map_err(|message| {
-                    let message = format!("{} redirects {message}", hop.endpoint());
-                    fail(Cause::Protocol(message.clone()), Phase::Transfer, message)
+                hop = hop.follow(got.status, location).map_err(|mistake| match mistake {
+                    Mistake::Host(words) => run.denied(Refusal(words)),
+                    Mistake::Text(words) => fail(Cause::Protocol(words.clone()), Phase::Transfer, words),
                 })?;
             }
             None => {

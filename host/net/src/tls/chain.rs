@@ -99,7 +99,7 @@ pub(crate) fn inspect(
         match signed_at(common_time(&read, now)) {
             Err(error) => defects.push(untrusted(&error, &read, intermediates.len(), roots)),
             Ok(()) if defects.is_empty() => {
-                defects.push(untrusted(&error, &read, intermediates.len(), roots))
+                defects.push(untrusted(&error, &read, intermediates.len(), roots));
             }
             Ok(()) => {}
         }

@@ -16,9 +16,9 @@ use tokio_rustls::client::TlsStream;
 pub use certificate::Certificate;
 pub(crate) use chain::Roots;
 
-use crate::dial::Metered;
-use crate::rule::Host;
+use crate::host::Host;
 use crate::session::{Run, fail, io_failure};
+use crate::stream::Metered;
 use crate::types::{Cause, Defect, Endpoint, Failure, Phase, Revocation, TlsOptions, Trust};
 use verify::Verifier;
 

@@ -134,9 +134,10 @@ async fn a_denied_target_gets_no_packet_and_is_noted() {
     }
     for host in ["0x7f.1", "2130706433", "::ffff:127.0.0.1", "127.1"] {
         let failure = failed(&closed, Endpoint::new(host, port)).await;
+        assert_eq!(failure.cause, Cause::Denied);
         assert!(failure.message.contains("write 127.0.0.1"), "{}", failure.message);
     }
-    assert_eq!((closed.measured().denials.len(), closed.measured().connections), (2, 0));
+    assert_eq!((closed.measured().denials.len(), closed.measured().connections), (6, 0));
     let accepted = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(accepted.is_err(), "somebody connected");
 }
