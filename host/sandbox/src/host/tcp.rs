@@ -1,0 +1,98 @@
+//! `picket:net/tcp`: byte streams.
+
+use wasmtime::component::Resource;
+use zeroize::Zeroizing;
+
+use super::bindings::picket::net::{tcp, tls, types};
+use super::{Secret, no_network};
+use crate::state::State;
+
+type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
+
+impl tcp::Host for State {
+    async fn connect(
+        &mut self,
+        to: types::Endpoint,
+        family: types::Family,
+    ) -> Answer<Resource<net::Connection>> {
+        let Some(session) = self.session()? else { return Ok(Err(no_network())) };
+        let connection = session.connect(to.into(), family.into()).await;
+        self.back();
+        match connection {
+            Ok(connection) => Ok(Ok(self.table.push(connection)?)),
+            Err(failure) => Ok(Err(failure.into())),
+        }
+    }
+}
+
+impl tcp::HostConnection for State {
+    async fn read(&mut self, connection: Resource<net::Connection>, max: u32) -> Answer<Vec<u8>> {
+        self.meter.within()?;
+        let bytes = self.table.get_mut(&connection)?.read(max).await;
+        self.back();
+        Ok(bytes.map_err(Into::into))
+    }
+
+    async fn read_exact(&mut self, connection: Resource<net::Connection>, length: u32) -> Answer<Vec<u8>> {
+        self.meter.within()?;
+        let bytes = self.table.get_mut(&connection)?.read_exact(length).await;
+        self.back();
+        Ok(bytes.map_err(Into::into))
+    }
+
+    async fn write(&mut self, connection: Resource<net::Connection>, bytes: Vec<u8>) -> Answer<()> {
+        self.meter.within()?;
+        let written = self.table.get_mut(&connection)?.write(&bytes, false).await;
+        self.back();
+        Ok(written.map_err(Into::into))
+    }
+
+    async fn write_secret(
+        &mut self,
+        connection: Resource<net::Connection>,
+        prefix: Vec<u8>,
+        secret: Resource<Secret>,
+        suffix: Vec<u8>,
+    ) -> Answer<()> {
+        self.meter.within()?;
+        let secret = self.table.get(&secret)?;
+        let bytes = Zeroizing::new([&prefix, secret.bytes(), &suffix].concat());
+        let written = self.table.get_mut(&connection)?.write(&bytes, true).await;
+        self.back();
+        Ok(written.map_err(Into::into))
+    }
+
+    async fn secure(
+        &mut self,
+        connection: Resource<net::Connection>,
+        options: tls::Options,
+    ) -> Answer<Resource<net::TlsSession>> {
+        self.meter.within()?;
+        let session = self.table.get_mut(&connection)?.secure(options.into()).await;
+        self.back();
+        match session {
+            Ok(session) => Ok(Ok(self.table.push(session)?)),
+            Err(failure) => Ok(Err(failure.into())),
+        }
+    }
+
+    async fn shutdown(&mut self, connection: Resource<net::Connection>) -> Answer<()> {
+        self.meter.within()?;
+        let done = self.table.get_mut(&connection)?.shutdown().await;
+        self.back();
+        Ok(done.map_err(Into::into))
+    }
+
+    fn remote_address(&mut self, connection: Resource<net::Connection>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&connection)?.remote().to_string())
+    }
+
+    fn timings(&mut self, connection: Resource<net::Connection>) -> wasmtime::Result<types::Timings> {
+        Ok(self.table.get(&connection)?.timings().into())
+    }
+
+    fn drop(&mut self, connection: Resource<net::Connection>) -> wasmtime::Result<()> {
+        self.table.delete(connection)?;
+        Ok(())
+    }
+}

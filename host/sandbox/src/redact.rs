@@ -1,0 +1,242 @@
+//! Keeps secrets out of every text that leaves a run, and cuts texts to their bounds. Owns no bound of its own.
+
+use std::collections::BTreeMap;
+
+use zeroize::Zeroizing;
+
+/// Stands where a secret stood.
+pub(crate) const REDACTED: &str = "[redacted]";
+
+/// Below this many bytes a secret is hidden only where it is the whole text: as a part it would eat harmless words.
+const SHORT: usize = 4;
+
+/// A line of a longer secret is hidden by itself from so many bytes on.
+const LINE: usize = 12;
+
+/// Secrets by the name that a configuration gives them. `Debug` prints names only; the bytes are wiped when it is dropped.
+#[derive(Clone, Default)]
+pub struct Secrets(BTreeMap<String, Zeroizing<Vec<u8>>>);
+
+impl Secrets {
+    /// No secret.
+    pub fn new() -> Self {
+        Secrets::default()
+    }
+
+    /// Adds one, replacing an older one of that name.
+    pub fn insert(&mut self, name: impl Into<String>, bytes: Vec<u8>) {
+        self.0.insert(name.into(), Zeroizing::new(bytes));
+    }
+
+    /// The bytes of the secret of that name.
+    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(|bytes| bytes.as_slice())
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Replaces secrets in texts: as they stand and as base64, percent-encoding, hexadecimal and JSON write them.
+pub(crate) struct Redactor {
+    /// Longest first, so that no pattern leaves the rest of a longer one behind.
+    parts: Vec<Zeroizing<String>>,
+    /// Only where they are everything.
+    wholes: Vec<Zeroizing<String>>,
+}
+
+impl Redactor {
+    pub(crate) fn new(secrets: &Secrets) -> Self {
+        let mut parts = Vec::new();
+        let mut wholes = Vec::new();
+        for bytes in secrets.0.values() {
+            match bytes.len() {
+                0 => {}
+                1..SHORT => wholes.push(Zeroizing::new(String::from_utf8_lossy(bytes).into_owned())),
+                _ => parts.extend(forms(bytes)),
+            }
+        }
+        parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+        parts.dedup();
+        Redactor { parts, wholes }
+    }
+
+    /// The text without any secret.
+    pub(crate) fn clean(&self, mut text: String) -> String {
+        if self.wholes.iter().any(|whole| **whole == text) {
+            return REDACTED.to_owned();
+        }
+        for part in &self.parts {
+            if text.contains(part.as_str()) {
+                text = text.replace(part.as_str(), REDACTED);
+            }
+        }
+        text
+    }
+
+    /// The text's beginning of at most so many bytes without any secret, and whether something was cut. `incomplete` says that the
+    /// text itself was cut before.
+    pub(crate) fn start(&self, text: &str, max: usize, incomplete: bool) -> (String, bool) {
+        let head = &text[..text.floor_char_boundary(max.saturating_add(self.longest()))];
+        let shortened = incomplete || head.len() < text.len();
+        let mut clean = self.clean(head.to_owned());
+        if shortened {
+            // The end may be the beginning of a secret.
+            clean.truncate(clean.floor_char_boundary(clean.len().saturating_sub(self.longest())));
+        }
+        let (clean, cut) = cut(clean, max);
+        (clean, cut || shortened)
+    }
+
+    /// The longest form of any secret, in bytes: where a text was cut, so much of its end may be the beginning of one.
+    pub(crate) fn longest(&self) -> usize {
+        self.parts.first().map_or(0, |part| part.len())
+    }
+}
+
+/// Every way in which these bytes are commonly written.
+fn forms(bytes: &[u8]) -> Vec<Zeroizing<String>> {
+    let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
+    let json = Zeroizing::new(serde_json::Value::String(text.to_string()).to_string());
+    let mut forms = vec![
+        Zeroizing::new(json.trim_matches('"').to_owned()),
+        Zeroizing::new(percent(bytes)),
+        Zeroizing::new(lower_escapes(&percent(bytes))),
+        Zeroizing::new(hex::encode(bytes)),
+        Zeroizing::new(hex::encode_upper(bytes)),
+    ];
+    forms.extend(base64(bytes));
+    // A key of several lines is often printed line by line.
+    forms.extend(text.lines().filter(|line| line.len() >= LINE).map(|line| Zeroizing::new(line.to_owned())));
+    forms.push(text);
+    forms.retain(|form| form.len() >= SHORT);
+    forms
+}
+
+/// RFC 3986, section 2.1: everything but the unreserved characters.
+fn percent(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(byte as char),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+/// The same with lower-case digits behind each percent sign.
+fn lower_escapes(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut lower = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        lower.push('%');
+        lower.push_str(&part[..2].to_lowercase());
+        lower.push_str(&part[2..]);
+    }
+    lower
+}
+
+/// The characters that stand for these bytes alone in base64, in both alphabets (RFC 4648, sections 4 and 5), wherever they begin
+/// in the encoded data: behind "user:" as well as at its start.
+fn base64(bytes: &[u8]) -> Vec<Zeroizing<String>> {
+    use base64::Engine as _;
+    let mut forms = Vec::new();
+    for shift in 0..3_usize {
+        let shifted = Zeroizing::new([&[0; 2][..shift.min(2)], bytes].concat());
+        // The first characters mix with what stands before, the last one with what follows.
+        let first = (shift * 8).div_ceil(6);
+        let last = shifted.len() * 8 / 6;
+        for engine in [
+            base64::engine::general_purpose::STANDARD_NO_PAD,
+            base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        ] {
+            let text = Zeroizing::new(engine.encode(&*shifted));
+            forms.push(Zeroizing::new(text[first..last].to_owned()));
+        }
+    }
+    forms
+}
+
+/// The text's beginning of at most so many bytes, ending between two characters, and whether something was cut.
+pub(crate) fn cut(mut text: String, max: usize) -> (String, bool) {
+    if text.len() <= max {
+        return (text, false);
+    }
+    text.truncate(text.floor_char_boundary(max));
+    (text, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redactor(secret: &str) -> Redactor {
+        let mut secrets = Secrets::new();
+        secrets.insert("token", secret.as_bytes().to_vec());
+        Redactor::new(&secrets)
+    }
+
+    fn check(secret: &str, text: &str, expected: &str) {
+        assert_eq!(redactor(secret).clean(text.to_owned()), expected);
+    }
+
+    #[test]
+    fn a_secret_is_hidden_wherever_it_stands() {
+        check("hunter22", "Bearer hunter22, again hunter22", "Bearer [redacted], again [redacted]");
+        check("hunter22", "nothing here", "nothing here");
+    }
+
+    #[test]
+    fn a_secret_is_hidden_in_the_usual_encodings() {
+        check("p ss/w\"rd", "q=p%20ss%2Fw%22rd&", "q=[redacted]&");
+        check("p ss/w\"rd", "q=p%20ss%2fw%22rd&", "q=[redacted]&");
+        check("p ss/w\"rd", r#"{"k":"p ss/w\"rd"}"#, r#"{"k":"[redacted]"}"#);
+        check("hunter22", "68756e7465723232", "[redacted]");
+    }
+
+    #[test]
+    fn a_secret_is_hidden_in_base64_behind_any_user_name() {
+        use base64::Engine as _;
+        for user in ["", "u", "us", "use", "user"] {
+            let text =
+                base64::engine::general_purpose::STANDARD.encode(format!("{user}:correct horse battery"));
+            let clean = redactor("correct horse battery").clean(text.clone());
+            assert!(clean.contains(REDACTED), "{text} became {clean}");
+            assert!(clean.len() < text.len() - 14, "{text} became {clean}");
+        }
+    }
+
+    #[test]
+    fn a_short_secret_is_hidden_only_where_it_is_everything() {
+        check("abc", "abc", "[redacted]");
+        check("abc", "abcdef", "abcdef");
+    }
+
+    #[test]
+    fn an_empty_secret_hides_nothing() {
+        check("", "text", "text");
+    }
+
+    #[test]
+    fn debug_prints_names_only() {
+        let mut secrets = Secrets::new();
+        secrets.insert("token", b"hunter22".to_vec());
+        assert_eq!(format!("{secrets:?}"), r#"{"token"}"#);
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("häh".into(), 2), ("h".into(), true));
+        assert_eq!(cut("häh".into(), 3), ("hä".into(), true));
+        assert_eq!(cut("häh".into(), 4), ("häh".into(), false));
+    }
+}

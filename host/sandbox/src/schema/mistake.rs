@@ -1,0 +1,253 @@
+//! The wording of mistakes: where, what was found, what was expected, and what was probably meant.
+
+use std::collections::BTreeSet;
+
+use jsonschema::ValidationError;
+use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
+use serde_json::{Map, Value};
+
+use super::walk::{self, Place, escape};
+use super::{SECRET_KEY, SECRET_MARK, Schema, secret_name};
+use crate::verdict::Mistake;
+
+/// Found values are shown up to so many characters.
+const SHOWN: usize = 60;
+
+impl Schema {
+    /// Every mistake in a configuration, sorted by place.
+    pub(super) fn mistakes(&self, config: &Value) -> Vec<Mistake> {
+        let mut secret = BTreeSet::new();
+        self.walk(config, &mut |place: Place<'_>| {
+            if place.schema.get(SECRET_MARK) == Some(&Value::Bool(true)) && secret_name(place.value).is_none()
+            {
+                secret.insert(place.at.to_owned());
+            }
+        });
+        let mut found = Vec::new();
+        for error in self.validator.iter_errors(config) {
+            self.explain(&error, &secret, &mut found);
+        }
+        found.sort_by(|a, b| (&a.at, &a.message).cmp(&(&b.at, &b.message)));
+        found.dedup();
+        found
+    }
+
+    fn explain(&self, error: &ValidationError<'_>, secret: &BTreeSet<String>, found: &mut Vec<Mistake>) {
+        let at = error.instance_path().as_str().to_owned();
+        let mut add = |at: String, message: String| found.push(Mistake { at, message });
+        match error.kind() {
+            Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
+                let known = self.known(error.schema_path().as_str());
+                for key in unexpected {
+                    add(format!("{at}/{}", escape(key)), unknown_key(key, &known));
+                }
+            }
+            Kind::Required { property } => {
+                let key = property.as_str().unwrap_or_default();
+                let schema = parent(error.schema_path().as_str())
+                    .and_then(|pointer| self.lenient.pointer(pointer)?.get("properties")?.get(key));
+                let expected = schema.map_or_else(|| "a value".to_owned(), |schema| self.describe(schema, 8));
+                add(format!("{at}/{}", escape(key)), format!("is missing, expected {expected}"));
+            }
+            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
+                // A branch that wants another type was not meant; if one is left, its mistakes are the mistakes.
+                let mut meant = context.iter().filter(|errors| {
+                    !errors.iter().any(|error| {
+                        matches!(error.kind(), Kind::Type { .. }) && error.instance_path().as_str() == at
+                    })
+                });
+                if let (Some(errors), None) = (meant.next(), meant.next()) {
+                    for error in errors {
+                        self.explain(error, secret, found);
+                    }
+                    return;
+                }
+                let schema =
+                    parent(error.schema_path().as_str()).and_then(|pointer| self.lenient.pointer(pointer));
+                let expected =
+                    schema.map_or_else(|| "another value".to_owned(), |schema| self.describe(schema, 8));
+                add(at, format!("found {}, expected {expected}", show(error.instance())));
+            }
+            kind => {
+                let value = error.instance();
+                let hidden = secret.contains(&at);
+                let what = if hidden { kind_of(value).to_owned() } else { show(value) };
+                let mut message = match expected(kind, value) {
+                    Some(expected) => format!("found {what}, expected {expected}"),
+                    None if hidden => format!("found {what}, which the schema does not accept"),
+                    None => error.to_string(),
+                };
+                if secret_name(value).is_some() {
+                    message.push_str("; secrets are not accepted here");
+                }
+                add(at, message);
+            }
+        }
+    }
+
+    /// The property names that the object schema around a keyword knows.
+    fn known(&self, keyword: &str) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        if let Some(schema) = parent(keyword).and_then(|pointer| self.lenient.pointer(pointer)) {
+            self.names(schema, 8, &mut names);
+        }
+        names
+    }
+
+    fn names(&self, schema: &Value, depth: usize, names: &mut BTreeSet<String>) {
+        let (Some(map), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else { return };
+        names.extend(
+            map.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned(),
+        );
+        for part in walk::list(map, "allOf").iter().chain(walk::branches(map)).chain(self.resolve(map)) {
+            self.names(part, depth, names);
+        }
+    }
+
+    /// What a schema expects, in words.
+    fn describe(&self, schema: &Value, depth: usize) -> String {
+        let (Some(map), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else {
+            return "a value".to_owned();
+        };
+        if let Some(target) = self.resolve(map) {
+            return self.describe(target, depth);
+        }
+        if let (Some(_), Some(other)) = (map.get("then"), map.get("else")) {
+            return self.describe(other, depth);
+        }
+        if map.get(SECRET_MARK) == Some(&Value::Bool(true)) {
+            let reference = format!("{{\"{SECRET_KEY}\": name}}");
+            return match map.get("type").and_then(Value::as_str) {
+                None | Some("object") => reference,
+                Some(name) => format!("{} or {reference}", article(name)),
+            };
+        }
+        if let Some(options) = map.get("enum").and_then(Value::as_array) {
+            return format!("one of {}", join(options.iter().map(Value::to_string), ", "));
+        }
+        if let Some(value) = map.get("const") {
+            return value.to_string();
+        }
+        if walk::branches(map).next().is_some() {
+            return join(walk::branches(map).map(|branch| self.describe(branch, depth)), " or ");
+        }
+        match map.get("type") {
+            Some(Value::String(name)) => article(name).to_owned(),
+            Some(Value::Array(names)) => {
+                join(names.iter().filter_map(Value::as_str).map(|name| article(name).to_owned()), " or ")
+            }
+            _ => "a value".to_owned(),
+        }
+    }
+}
+
+/// What the keyword that failed expects; none where the validator's own words are the best.
+fn expected(kind: &Kind, value: &Value) -> Option<String> {
+    let characters = |limit: &u64| plural(*limit, "character");
+    Some(match kind {
+        Kind::Type { kind: TypeKind::Single(name) } => article(name.as_str()).to_owned(),
+        Kind::Type { kind: TypeKind::Multiple(names) } => {
+            join(names.iter().map(|name| article(name.as_str()).to_owned()), " or ")
+        }
+        Kind::Enum { options } => {
+            let options = options.as_array().map_or(&[][..], Vec::as_slice);
+            let texts = options.iter().filter_map(Value::as_str);
+            let meant = value.as_str().and_then(|found| nearest(found, texts));
+            let list = join(options.iter().map(Value::to_string), ", ");
+            match meant {
+                Some(meant) => format!("one of {list}; did you mean \"{meant}\"?"),
+                None => format!("one of {list}"),
+            }
+        }
+        Kind::Constant { expected_value } => expected_value.to_string(),
+        Kind::Minimum { limit } => format!("at least {limit}"),
+        Kind::Maximum { limit } => format!("at most {limit}"),
+        Kind::ExclusiveMinimum { limit } => format!("more than {limit}"),
+        Kind::ExclusiveMaximum { limit } => format!("less than {limit}"),
+        Kind::MinLength { limit } => format!("at least {}", characters(limit)),
+        Kind::MaxLength { limit } => format!("at most {}", characters(limit)),
+        Kind::MinItems { limit } => format!("at least {}", plural(*limit, "element")),
+        Kind::MaxItems { limit } => format!("at most {}", plural(*limit, "element")),
+        Kind::MinProperties { limit } => format!("at least {}", plural(*limit, "key")),
+        Kind::MaxProperties { limit } => format!("at most {}", plural(*limit, "key")),
+        Kind::MultipleOf { multiple_of } => format!("a multiple of {multiple_of}"),
+        Kind::UniqueItems => "no element twice".to_owned(),
+        Kind::Pattern { pattern } => format!("a text that matches {pattern}"),
+        Kind::Format { format } => format!("a text in the format \"{format}\""),
+        Kind::OneOfMultipleValid { .. } => "only one of the alternatives".to_owned(),
+        _ => return None,
+    })
+}
+
+fn unknown_key(key: &str, known: &BTreeSet<String>) -> String {
+    let mut message = format!("unknown key \"{key}\"");
+    let meant = nearest(key, known.iter().map(String::as_str));
+    match (meant, known.is_empty()) {
+        (Some(meant), _) => message.push_str(&format!("; did you mean \"{meant}\"? known are ")),
+        (None, false) => message.push_str("; known are "),
+        (None, true) => message.push_str("; none is known here"),
+    }
+    message + &join(known.iter().cloned(), ", ")
+}
+
+/// The name that was probably meant, if one is near.
+pub(crate) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let found = found.to_lowercase();
+    known
+        .map(|name| (strsim::damerau_levenshtein(&found, &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// A found value, short.
+fn show(value: &Value) -> String {
+    match value {
+        _ if secret_name(value).is_some() => "a reference to a secret".to_owned(),
+        Value::Object(_) | Value::Array(_) => kind_of(value).to_owned(),
+        value => {
+            let text = value.to_string();
+            match text.char_indices().nth(SHOWN) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text,
+            }
+        }
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn article(name: &str) -> &'static str {
+    match name {
+        "string" => "a string",
+        "integer" => "an integer",
+        "number" => "a number",
+        "boolean" => "true or false",
+        "array" => "a list",
+        "object" => "an object",
+        "null" => "null",
+        _ => "a value",
+    }
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn join(parts: impl Iterator<Item = String>, between: &str) -> String {
+    parts.collect::<Vec<_>>().join(between)
+}
+
+/// The pointer without its last step.
+fn parent(pointer: &str) -> Option<&str> {
+    pointer.rfind('/').map(|end| &pointer[..end])
+}

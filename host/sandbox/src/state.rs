@@ -1,0 +1,169 @@
+//! What belongs to one run while it runs: the store's data. Everything in it ends with the run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::WasiCtx;
+
+use crate::engine::TICK;
+use crate::limits::{Exceeded, Limiter, Limits};
+use crate::log::Log;
+use crate::redact::{Redactor, Secrets};
+
+/// The data of a run's store.
+pub(crate) struct State {
+    /// Handles that the component holds.
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: WasiCtx,
+    pub(crate) limiter: Limiter,
+    pub(crate) meter: Meter,
+    /// None while a component describes itself or validates: no capability at all.
+    pub(crate) session: Option<net::Session>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) redactor: Arc<Redactor>,
+}
+
+impl State {
+    pub(crate) fn new(limits: &Limits, session: Option<net::Session>, secrets: Secrets) -> State {
+        let redactor = Arc::new(Redactor::new(&secrets));
+        let log = Arc::new(Log::new(limits.log, Arc::clone(&redactor)));
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        State {
+            table,
+            wasi: crate::wasi::context(&log),
+            limiter: Limiter::new(limits.memory),
+            meter: Meter::new(limits.calls, limits.cpu),
+            session,
+            secrets: Arc::new(secrets),
+            log,
+            redactor,
+        }
+    }
+}
+
+/// Counts a run's host calls and the time it computes. Time is counted in stretches between two moments at which the host is in
+/// control; the ticker makes sure that none of them is much longer than a tick.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    most_calls: u32,
+    calls: u32,
+    most_cpu: Duration,
+    cpu: Duration,
+    since: Instant,
+    /// The stretch began with a call that may wait.
+    waiting: bool,
+}
+
+/// What a stretch that may have been a wait is counted as, so that nobody computes for free behind one.
+const WAIT: Duration = Duration::from_millis(1);
+
+impl Meter {
+    pub(crate) fn new(most_calls: u32, most_cpu: Duration) -> Meter {
+        Meter { most_calls, calls: 0, most_cpu, cpu: Duration::ZERO, since: Instant::now(), waiting: false }
+    }
+
+    /// The component calls the host.
+    pub(crate) fn call(&mut self) {
+        self.calls = self.calls.saturating_add(1);
+        self.tick(Instant::now());
+    }
+
+    /// The component calls a function of the host that may wait and does not say when it is back.
+    pub(crate) fn waiting_call(&mut self) {
+        self.call();
+        self.waiting = true;
+    }
+
+    /// The stretch that ends now counts as computing, up to one tick: more is not the component's doing.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let most = if self.waiting { WAIT } else { TICK };
+        self.cpu += now.duration_since(self.since).min(most);
+        self.since = now;
+        self.waiting = false;
+    }
+
+    /// The host has waited for the network: that stretch counts for nothing.
+    pub(crate) fn waited(&mut self, now: Instant) {
+        self.since = now;
+    }
+
+    /// The host has worked for the component: that stretch counts as it is.
+    pub(crate) fn worked(&mut self, now: Instant) {
+        self.cpu += now.duration_since(self.since);
+        self.since = now;
+    }
+
+    /// An error once a bound is passed: the trap that ends the run.
+    pub(crate) fn within(&self) -> Result<(), Exceeded> {
+        if self.calls > self.most_calls {
+            return Err(Exceeded::Calls);
+        }
+        if self.cpu > self.most_cpu {
+            return Err(Exceeded::Cpu);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls
+    }
+
+    pub(crate) fn cpu(&self) -> Duration {
+        self.cpu
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter() -> (Meter, Instant) {
+        let meter = Meter::new(2, Duration::from_millis(25));
+        let since = meter.since;
+        (meter, since)
+    }
+
+    #[test]
+    fn computing_is_counted_in_ticks() {
+        let (mut meter, start) = meter();
+        meter.tick(start + Duration::from_millis(4));
+        assert_eq!(meter.cpu(), Duration::from_millis(4));
+        meter.tick(start + Duration::from_secs(9));
+        assert_eq!(meter.cpu(), Duration::from_millis(14), "a long stretch is the machine's doing");
+        meter.tick(start + Duration::from_secs(18));
+        meter.tick(start + Duration::from_secs(27));
+        assert_eq!(meter.within(), Err(Exceeded::Cpu));
+    }
+
+    #[test]
+    fn waiting_is_not_computing() {
+        let (mut meter, start) = meter();
+        meter.waited(start + Duration::from_secs(5));
+        meter.tick(start + Duration::from_secs(5) + Duration::from_millis(2));
+        assert_eq!(meter.cpu(), Duration::from_millis(2));
+        meter.waiting = true;
+        meter.tick(start + Duration::from_secs(8));
+        assert_eq!(meter.cpu(), Duration::from_millis(3));
+        assert_eq!(meter.within(), Ok(()));
+    }
+
+    #[test]
+    fn the_hosts_work_for_a_component_is_its_computing() {
+        let (mut meter, start) = meter();
+        meter.worked(start + Duration::from_millis(26));
+        assert_eq!(meter.within(), Err(Exceeded::Cpu));
+    }
+
+    #[test]
+    fn calls_are_counted() {
+        let (mut meter, _) = meter();
+        meter.call();
+        meter.call();
+        assert_eq!(meter.within(), Ok(()));
+        meter.call();
+        assert_eq!(meter.within(), Err(Exceeded::Calls));
+    }
+}

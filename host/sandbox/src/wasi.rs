@@ -1,0 +1,199 @@
+//! WASI 0.2 for components whose language reaches for it: clocks, randomness, streams, and a `wasi:cli` in which nothing is.
+//!
+//! That is what Rust's standard library imports on wasm32-wasip2: its terminals are there to answer that there is none. Files,
+//! sockets and HTTP are not linked at all.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::io::{AsyncWrite, sink};
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::p2::bindings::{cli, clocks, io, random};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
+
+use crate::log::{Level, Log};
+use crate::state::State;
+
+/// Every interface that is linked here, without its version. What else a component imports is refused at load.
+pub(crate) const INTERFACES: [&str; 18] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/stderr",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/terminal-stderr",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/random",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+];
+
+/// Bytes of randomness in one call; larger requests trap.
+const RANDOM_BYTES: u64 = 64 << 10;
+/// What a standard stream takes in one write.
+const WRITE_BYTES: usize = 4096;
+/// The precision of clocks: enough to measure a network, too little to measure a cache.
+const PRECISION: Duration = Duration::from_millis(1);
+
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let l = linker;
+    cli::environment::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    cli::exit::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    cli::stdin::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    cli::stdout::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    cli::stderr::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    cli::terminal_input::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    cli::terminal_output::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, |state| entered(state).cli())?;
+    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, |state| entered(state).clocks())?;
+    clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, |state| entered(state).clocks())?;
+    io::error::add_to_linker::<State, Table>(l, |state| &mut entered(state).table)?;
+    io::poll::add_to_linker::<State, Table>(l, |state| &mut waiting(state).table)?;
+    io::streams::add_to_linker::<State, Table>(l, |state| &mut waiting(state).table)?;
+    random::random::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())?;
+    random::insecure::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())?;
+    random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())
+}
+
+/// A call is counted here; a count above the bound ends the run at the next tick.
+fn entered(state: &mut State) -> &mut State {
+    state.meter.call();
+    state
+}
+
+fn waiting(state: &mut State) -> &mut State {
+    state.meter.waiting_call();
+    state
+}
+
+struct Table;
+
+impl HasData for Table {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// No arguments, no environment, no directories, no network; standard input at its end; what is printed goes into the log.
+pub(crate) fn context(log: &Arc<Log>) -> WasiCtx {
+    WasiCtx::builder()
+        .stdout(Stream { level: Level::Info, log: Arc::clone(log) })
+        .stderr(Stream { level: Level::Warn, log: Arc::clone(log) })
+        .max_random_size(RANDOM_BYTES)
+        .wall_clock(Clock { start: Instant::now() })
+        .monotonic_clock(Clock { start: Instant::now() })
+        .allow_ip_name_lookup(false)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .build()
+}
+
+/// A standard stream that ends in the log.
+#[derive(Clone)]
+struct Stream {
+    level: Level,
+    log: Arc<Log>,
+}
+
+impl IsTerminal for Stream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Stream {
+    /// For WASI 0.3, which is not linked.
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl Pollable for Stream {
+    fn ready<'a, 'b>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async {})
+    }
+}
+
+impl OutputStream for Stream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.log.print(self.level, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES)
+    }
+}
+
+/// Both clocks, in whole [`PRECISION`].
+struct Clock {
+    start: Instant,
+}
+
+fn coarse(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl HostWallClock for Clock {
+    fn resolution(&self) -> Duration {
+        PRECISION
+    }
+
+    fn now(&self) -> Duration {
+        coarse(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+impl HostMonotonicClock for Clock {
+    fn resolution(&self) -> u64 {
+        u64::try_from(PRECISION.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(coarse(self.start.elapsed()).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_count_whole_milliseconds() {
+        assert_eq!(coarse(Duration::from_micros(1999)), Duration::from_millis(1));
+        let clock = Clock { start: Instant::now() };
+        assert_eq!(HostMonotonicClock::now(&clock) % 1_000_000, 0);
+    }
+}
