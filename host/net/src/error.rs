@@ -1,4 +1,4 @@
-//! What can go wrong before a run: a rule that cannot be read, a machine without name servers. What goes wrong in a run is a
+//! What can go wrong before a run: a rule that cannot be read, a resolver that cannot be made. What goes wrong in a run is a
 //! [`Failure`](crate::Failure).
 
 /// Why a value or the network itself could not be made.
@@ -12,10 +12,7 @@ pub enum Error {
         /// What to write instead.
         reason: String,
     },
-    /// The system's resolver configuration could not be read.
-    #[error("cannot read the system's name servers; name them with --resolver")]
+    /// The resolver refused its configuration.
+    #[error("cannot set up the resolver")]
     Resolver(#[source] hickory_resolver::net::NetError),
-    /// The TLS library refused its own settings.
-    #[error("cannot set up TLS")]
-    Tls(#[source] rustls::Error),
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::grant::{Policy, Purpose, Refusal};
 use crate::host::Host;
-use crate::session::{Run, control_addresses, fail};
+use crate::session::{Run, control_addresses, fail, io_failure};
 use crate::types::{Cause, Endpoint, Failure, Family, Phase};
 
 /// The name servers of the process.
@@ -49,7 +49,7 @@ impl Resolver {
                 let servers = servers.into_iter().map(name_server).collect();
                 (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
             }
-            None => hickory_resolver::system_conf::read_system_conf().map_err(Error::Resolver)?,
+            None => system(),
         };
         // Every run measures its own lookup, so nothing is cached here; a session remembers what it asked.
         options.cache_size = 0;
@@ -121,8 +121,8 @@ pub(crate) async fn resolve(
     let policy = Policy { control: &control, ..known };
     let decision = policy.decide(purpose, &host, to.port, &all).map_err(|refusal| run.denied(refusal))?;
     decision.denials.iter().for_each(|refusal| run.note_denial(refusal));
-    let addresses: Vec<_> =
-        in_turns(&decision.allowed, family).map(|ip| SocketAddr::new(ip, to.port)).collect();
+    let best = in_turns(&decision.allowed, family).take(MOST_ADDRESSES);
+    let addresses: Vec<_> = best.map(|ip| SocketAddr::new(ip, to.port)).collect();
     if addresses.is_empty() {
         let wanted = if family == Family::V4 { "IPv4" } else { "IPv6" };
         return Err(fail(Cause::Dns(0), Phase::Resolve, format!("{host} has no {wanted} address")));
@@ -157,6 +157,14 @@ fn lookup_failure(name: &str, error: &NetError) -> Failure {
         NetError::Timeout => {
             let message = format!("timeout in resolve: no name server answered for {name}");
             return fail(Cause::Timeout, Phase::Resolve, message);
+        }
+        NetError::Io(error) => {
+            let failure = io_failure(error, Phase::Resolve, &"the name server");
+            return Failure { message: format!("cannot look up {name}: {}", failure.message), ..failure };
+        }
+        NetError::NoConnections => {
+            let message = format!("cannot look up {name}: no name server can be reached");
+            return fail(Cause::Unreachable, Phase::Resolve, message);
         }
         other => {
             let message = format!("cannot look up {name}: {other}");
@@ -195,6 +203,15 @@ fn in_turns(addresses: &[IpAddr], family: Family) -> impl Iterator<Item = IpAddr
     (0..longest).flat_map(move |i| [v6.get(i).copied(), v4.get(i).copied()]).flatten()
 }
 
+/// What resolv.conf(5) says; without one, or without a server in it, a server on this machine, as everywhere.
+fn system() -> (ResolverConfig, ResolverOpts) {
+    hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
+        tracing::warn!(%error, "no name servers in the system's configuration, using 127.0.0.1:53");
+        let local = name_server(([127, 0, 0, 1], 53).into());
+        (ResolverConfig::from_name_servers(vec![local]), ResolverOpts::default())
+    })
+}
+
 fn name_server(at: SocketAddr) -> NameServerConfig {
     let connections = [ProtocolConfig::Udp, ProtocolConfig::Tcp].map(|protocol| {
         let mut connection = ConnectionConfig::new(protocol);
@@ -211,3 +228,5 @@ fn address(server: &NameServerConfig) -> Option<SocketAddr> {
 /// One server's time for one try; hickory's 5 s are half of a check's usual 10.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 const CONTROL_REMEMBERED: Duration = Duration::from_secs(60);
+/// Of one name; nobody gets a scan of a network out of one connection.
+const MOST_ADDRESSES: usize = 8;

@@ -306,7 +306,7 @@ pub struct Request {
     pub versions: Vec<String>,
     /// Which addresses of the host may be used.
     pub family: Family,
-    /// Only for https; verified against the system's authorities when none.
+    /// Only for https; verified against the system's authorities when none. Its `alpn` is made from `versions`.
     pub tls: Option<TlsOptions>,
     /// How many redirects to follow; each hop asks the grant anew.
     pub max_redirects: u8,

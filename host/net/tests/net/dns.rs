@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::Instant;
 
 use crate::rules;
+use crate::tcp::black_hole;
 
 /// Listens on one port over both transports.
 async fn server() -> SocketAddr {
@@ -80,6 +81,10 @@ fn answer(asked: &[u8], udp: bool) -> Vec<Vec<u8>> {
         }
         ("broken.test.", _) => reply.metadata.response_code = ResponseCode::ServFail,
         ("local.test.", RecordType::A) => add(RData::A(A::new(127, 0, 0, 1))),
+        ("two.test.", RecordType::A) => {
+            add(RData::A(A::new(127, 0, 0, 1)));
+            add(RData::A(A::new(127, 0, 0, 2)));
+        }
         ("mixed.test.", RecordType::A) => add(RData::A(A::new(10, 255, 255, 1))),
         ("mixed.test.", RecordType::AAAA) => {
             add(RData::AAAA(AAAA::from_str("::ffff:169.254.169.254").unwrap()))
@@ -254,4 +259,15 @@ async fn a_name_is_resolved_by_the_given_servers_on_the_way_to_a_connection() {
         failure.message
     );
     assert_eq!(session.measured().denials, [failure.message]);
+}
+
+#[tokio::test]
+async fn a_second_address_is_tried_beside_a_first_that_does_not_answer() {
+    let (hole, _kept) = black_hole().await;
+    let _alive = TcpListener::bind(("127.0.0.2", hole.port())).await.unwrap();
+    let session = session(server().await, &[], &[], &["two.test"]);
+    let connection = session.connect(Endpoint::new("two.test", hole.port()), Family::Any).await.unwrap();
+    assert_eq!(connection.remote().ip().to_string(), "127.0.0.2");
+    assert!(connection.timings().connect.unwrap() < Duration::from_millis(1000));
+    assert_eq!(session.measured().connections, 1);
 }

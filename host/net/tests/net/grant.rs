@@ -1,8 +1,10 @@
 //! The deciding function, by table: classes of addresses, grants, ceilings, names with several addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use picket_net::{Ceiling, Class, Grant, Host, Policy, Purpose, Reason, classify};
+
+use proptest::prelude::*;
 
 use crate::rules;
 
@@ -293,5 +295,33 @@ fn a_name_is_asked_only_when_the_grant_names_it() {
         [("example.com", true), ("a.b.internal", true), ("internal", false), ("x.example.com", false)]
     {
         assert_eq!(policy.may_ask(name).is_ok(), open, "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_address_is_denied_in_every_wrapping(bits: u32, host: u64) {
+        let ip = Ipv4Addr::from(bits);
+        let (high, low) = (bits >> 16, bits & 0xffff);
+        let turned = !bits;
+        let wrapped = [
+            format!("::ffff:{ip}"),
+            format!("64:ff9b::{ip}"),
+            format!("2002:{high:x}:{low:x}::{:x}", host & 0xffff),
+            format!("2001:0:{high:x}:{low:x}::"),
+            format!("2001:0:808:808:0:0:{:x}:{:x}", turned >> 16, turned & 0xffff),
+        ];
+        for address in wrapped {
+            let class = classify(address.parse().unwrap());
+            prop_assert!(classify(ip.into()) == Class::Open || class != Class::Open, "{address} of {ip}");
+        }
+    }
+
+    #[test]
+    fn no_range_opens_metadata(bits in 0u8..32) {
+        for address in ["169.254.169.254", "100.100.100.200", "168.63.129.16"] {
+            let range = ipnet::Ipv4Net::new(address.parse().unwrap(), bits).unwrap().trunc().to_string();
+            prop_assert!(decide(&["0.0.0.0/0"], &[&range], address, 80, &[]).is_err());
+        }
     }
 }

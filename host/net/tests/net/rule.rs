@@ -1,6 +1,7 @@
 //! Hosts and rules: what is read, what is refused, what is printed.
 
 use picket_net::{Host, NameRule, Rule};
+use proptest::prelude::*;
 
 #[test]
 fn a_rule_prints_what_parses_to_itself() {
@@ -146,4 +147,28 @@ fn a_star_names_what_is_below_and_not_the_name_itself() {
         assert_eq!(name.names(asked), below, "{asked}");
     }
     assert!(!rule.names("a.example.com", 80));
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_read_in_two_ways(text in "[a-fx0-9:.%*/\\[\\]@ _-]{0,24}") {
+        if let Ok(rule) = text.parse::<Rule>() {
+            prop_assert_eq!(rule.to_string().parse::<Rule>().ok(), Some(rule));
+        }
+        if let Ok(host) = text.parse::<Host>() {
+            prop_assert_eq!(host.to_string().parse::<Host>().ok(), Some(host));
+        }
+    }
+
+    #[test]
+    fn no_text_ends_the_reader(text in any::<String>()) {
+        let _ = (text.parse::<Rule>(), text.parse::<Host>(), text.parse::<NameRule>(), Rule::url(&text));
+    }
+
+    #[test]
+    fn what_the_url_parser_reads_as_an_address_is_read_as_no_other(text in "[0-9a-fx.]{1,20}") {
+        if let (Ok(host), Ok(url::Host::Ipv4(ip))) = (text.parse::<Host>(), url::Host::parse(&text)) {
+            prop_assert_eq!(host, Host::Address(ip.into()));
+        }
+    }
 }

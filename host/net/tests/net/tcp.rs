@@ -1,5 +1,6 @@
 //! Connections: refused, reset, black-holed, closed; budgets; who is dialled.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use picket_net::{Budget, Cause, Endpoint, Failure, Family, Phase, Session};
@@ -54,9 +55,8 @@ async fn a_closed_port_is_refused() {
     assert_eq!(failure.message, format!("127.0.0.1:{closed} refused the connection (connect)"));
 }
 
-#[tokio::test]
-async fn a_black_hole_is_a_timeout_in_connect() {
-    // A full backlog drops every further SYN.
+/// Where SYNs are dropped: a listener whose backlog is full. It lasts as long as what is given back.
+pub(crate) async fn black_hole() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(0).unwrap();
@@ -67,6 +67,12 @@ async fn a_black_hole_is_a_timeout_in_connect() {
     {
         fillers.push(filler);
     }
+    (address, (listener, fillers))
+}
+
+#[tokio::test]
+async fn a_black_hole_is_a_timeout_in_connect() {
+    let (address, _kept) = black_hole().await;
     let session = session_with(&["127.0.0.1"], &["127.0.0.1"], Budget::default(), Duration::from_millis(300));
     let failure = failed(&session, Endpoint::new("127.0.0.1", address.port())).await;
     assert_eq!((failure.cause, failure.phase), (Cause::Timeout, Some(Phase::Connect)));
@@ -165,7 +171,7 @@ async fn a_family_limits_what_is_dialled() {
 }
 
 #[tokio::test]
-async fn a_name_that_no_server_answers_for_is_no_address() {
+async fn a_name_that_no_server_answers_for_is_a_timeout_in_resolve() {
     let failure = failed(&session(&["nowhere.example"]), Endpoint::new("nowhere.example", 80)).await;
-    assert_eq!(failure.phase, Some(Phase::Resolve));
+    assert_eq!((failure.cause, failure.phase), (Cause::Timeout, Some(Phase::Resolve)), "{}", failure.message);
 }
