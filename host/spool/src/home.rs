@@ -81,14 +81,18 @@ impl Home {
     }
 
     fn attempt(&self, discard: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
-        let mut store = FjallStore::open(&self.dir.join("queue"))?;
-        // Without a marker it is new, or its making was interrupted: what was put aside goes in before the marker does.
-        if store.value(key::MARKER)?.is_none()
-            && let Some((_, aside)) = quarantines(&self.dir).unwrap_or_default().into_iter().max()
-        {
-            let acknowledged = self.marker.as_ref().map_or(Position::START, |marker| marker.acknowledged);
-            let rescued = rescue::journals(&aside, acknowledged, &mut store)?;
-            tracing::warn!(from = %aside.display(), rescued, "took records out of the damaged database");
+        let database = self.dir.join("queue");
+        let existed = self.marker.is_some() && database.exists();
+        let mut store = FjallStore::open(&database)?;
+        // Without a marker it is new, its making was interrupted, or fjall dropped what it could not read: records that any
+        // journal still holds go in before the marker does.
+        if store.value(key::MARKER)?.is_none() {
+            let aside = quarantines(&self.dir).unwrap_or_default().into_iter().max().map(|(_, path)| path);
+            for source in aside.into_iter().chain(existed.then_some(database)) {
+                let acknowledged = self.marker.as_ref().map_or(Position::START, |marker| marker.acknowledged);
+                let rescued = rescue::journals(&source, acknowledged, &mut store)?;
+                tracing::warn!(from = %source.display(), rescued, "took records out of a damaged database");
+            }
         }
         Queue::open(store, self.limits, self.marker.as_ref(), self.fallback, discard)
     }
