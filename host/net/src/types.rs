@@ -310,7 +310,8 @@ pub struct Request {
     pub tls: Option<TlsOptions>,
     /// How many redirects to follow; each hop asks the grant anew.
     pub max_redirects: u8,
-    /// Bytes of the body to keep, within [`Budget::body`].
+    /// Bytes of the decoded body to keep, within [`Budget::body`]. gzip, deflate and zstd are decoded; a server is asked for
+    /// none of them unless the headers say so.
     pub max_body: u32,
 }
 
@@ -325,7 +326,7 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The kept bytes.
     pub body: Vec<u8>,
-    /// Whether the body was longer than what was kept.
+    /// Whether the decoded body was longer than what was kept.
     pub truncated: bool,
     /// Every hop, oldest first, the last one included: URL and status.
     pub hops: Vec<(String, u16)>,

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::dial::Connection;
+use crate::http::body::Body;
 use crate::http::clock::{Clock, Timed};
 use crate::http::hop::{Hop, is_redirect};
 use crate::session::{Run, add, fail, io_failure};
@@ -160,28 +161,48 @@ async fn talk(
         let skipped = follow
             && is_redirect(parts.status.as_u16())
             && parts.headers.contains_key(hyper::header::LOCATION);
-        let (body, truncated) = if skipped { (Vec::new(), false) } else { read(incoming, max_body).await? };
-        Ok::<_, hyper::Error>((parts, body, truncated))
+        let (body, truncated) =
+            if skipped { (Vec::new(), false) } else { read(incoming, &parts.headers, max_body).await? };
+        Ok::<_, Broken>((parts, body, truncated))
     };
     match tokio::time::timeout_at(run.deadline, talking).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(failure(&error, clock.phase(), peer)),
+        Ok(Err(Broken::Http(error))) => Err(failure(&error, clock.phase(), peer)),
+        Ok(Err(Broken::Coding(error))) => {
+            let reason = format!("the body is not in the coding that its header names: {error}");
+            Err(fail(
+                Cause::Protocol(reason.clone()),
+                Phase::Transfer,
+                format!("{peer} broke HTTP: {reason}"),
+            ))
+        }
         Err(_) => Err(run.timeout(clock.phase(), peer)),
     }
 }
 
-/// The first bytes of the body, and whether there was more.
-async fn read(mut incoming: Incoming, max: usize) -> Result<(Vec<u8>, bool), hyper::Error> {
-    let mut body = Vec::new();
+/// What can end an exchange early.
+enum Broken {
+    Http(hyper::Error),
+    Coding(io::Error),
+}
+
+impl From<hyper::Error> for Broken {
+    fn from(error: hyper::Error) -> Self {
+        Broken::Http(error)
+    }
+}
+
+/// The first bytes of the body, its coding undone, and whether there was more.
+async fn read(mut incoming: Incoming, headers: &HeaderMap, max: usize) -> Result<(Vec<u8>, bool), Broken> {
+    let codings: Vec<_> = headers.get_all(hyper::header::CONTENT_ENCODING).iter().map(text).collect();
+    let mut body = Body::new(&codings.join(","), max).map_err(Broken::Coding)?;
     while let Some(frame) = incoming.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        let room = max - body.len();
-        body.extend_from_slice(&data[..data.len().min(room)]);
-        if data.len() > room {
-            return Ok((body, true));
+        if body.push(&data).map_err(Broken::Coding)? {
+            break;
         }
     }
-    Ok((body, false))
+    body.finish().map_err(Broken::Coding)
 }
 
 fn request(hop: &Hop, two: bool) -> Result<hyper::Request<Full<Bytes>>, String> {

@@ -1,6 +1,7 @@
 //! HTTP exchanges (RFC 9110): hop after hop until an answer that leads nowhere. One hop is made in `exchange`, the next one is
 //! chosen in `hop`.
 
+mod body;
 mod clock;
 mod exchange;
 mod hop;
