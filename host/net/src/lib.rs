@@ -8,6 +8,7 @@ mod grant;
 mod host;
 mod http;
 mod lookup;
+mod record;
 mod resolve;
 mod rule;
 mod session;

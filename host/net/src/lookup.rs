@@ -2,21 +2,20 @@
 //! reads the messages. Lookups on the way to a connection are made in `resolve`.
 
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
-use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
+use hickory_proto::rr::Name;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::Instant;
 
 use crate::grant::{Policy, Purpose};
 use crate::host::{canonical_name, split_port};
+use crate::record::{absolute, entries, kind};
 use crate::resolve::resolve;
 use crate::session::{Run, fail, io_failure};
-use crate::types::{Answer, Cause, Endpoint, Entry, Failure, Family, Phase, Question, Transport};
+use crate::types::{Answer, Cause, Endpoint, Failure, Family, Phase, Question, Transport};
 
 /// Asks once; of the system's servers, the first that answers.
 pub(crate) async fn ask(run: &Arc<Run>, question: Question) -> Result<Answer, Failure> {
@@ -155,73 +154,6 @@ fn is_reply(reply: &Message, asked: &Message) -> bool {
 
 fn broken(server: SocketAddr, reason: &str) -> Failure {
     fail(Cause::Protocol(reason.to_owned()), Phase::Transfer, format!("{server} broke DNS: {reason}"))
-}
-
-fn kind(text: &str) -> Option<RecordType> {
-    let text = text.to_ascii_uppercase();
-    match text.strip_prefix("TYPE").map(u16::from_str) {
-        Some(number) => number.ok().map(RecordType::from),
-        None => RecordType::from_str(&text)
-            .ok()
-            .filter(|kind| !matches!(kind, RecordType::AXFR | RecordType::IXFR)),
-    }
-}
-
-fn kind_name(kind: RecordType) -> String {
-    match kind {
-        RecordType::Unknown(number) => format!("TYPE{number}"),
-        kind => kind.to_string(),
-    }
-}
-
-fn entries(records: &[Record]) -> Vec<Entry> {
-    let shown = records.iter().filter(|record| record.record_type() != RecordType::OPT);
-    shown.map(entry).collect()
-}
-
-fn entry(record: &Record) -> Entry {
-    let rdata = wire(&record.data);
-    let name = absolute(record.name.clone()).to_ascii();
-    let data = match &record.data {
-        RData::Unknown { .. } | RData::NULL(_) => unknown(record.record_type(), &rdata),
-        RData::TXT(txt) => txt.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect(),
-        known => known.to_string(),
-    };
-    Entry { name, kind: kind_name(record.record_type()), ttl: record.ttl, data, rdata }
-}
-
-/// Names in it uncompressed, as in RFC 3597, section 4.
-fn wire(data: &RData) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut encoder = BinEncoder::new(&mut bytes);
-    encoder.set_name_encoding(NameEncoding::Uncompressed);
-    match data.emit(&mut encoder) {
-        Ok(()) => bytes,
-        // It was decoded from a message, which has room for it.
-        Err(_) => Vec::new(),
-    }
-}
-
-/// The presentation of types that hickory keeps as bytes: DS and its kin (RFC 4034, section 5.3), DNSKEY (section 2.2), and
-/// RFC 3597, section 5, for the rest.
-fn unknown(kind: RecordType, rdata: &[u8]) -> String {
-    let word = |at: usize| u16::from_be_bytes([rdata[at], rdata[at + 1]]);
-    match kind {
-        RecordType::DS | RecordType::CDS if rdata.len() > 4 => {
-            format!("{} {} {} {}", word(0), rdata[2], rdata[3], hex::encode_upper(&rdata[4..]))
-        }
-        RecordType::DNSKEY | RecordType::CDNSKEY if rdata.len() > 4 => {
-            use base64::Engine;
-            let key = base64::engine::general_purpose::STANDARD.encode(&rdata[4..]);
-            format!("{} {} {} {key}", word(0), rdata[2], rdata[3])
-        }
-        _ => format!("\\# {} {}", rdata.len(), hex::encode(rdata)).trim_end().to_owned(),
-    }
-}
-
-fn absolute(mut name: Name) -> Name {
-    name.set_fqdn(true);
-    name
 }
 
 const DNS: u16 = 53;

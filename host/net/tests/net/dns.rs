@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, Metadata, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, MX, NULL, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::svcb::{Alpn, SvcParamKey, SvcParamValue, Unknown};
+use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, HTTPS, MX, NULL, SOA, SRV, SVCB, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use picket_net::{
     Answer, Budget, Cause, Ceiling, Endpoint, Failure, Family, Grant, Network, Phase, Question, Session,
@@ -87,7 +88,7 @@ fn answer(asked: &[u8], udp: bool) -> Vec<Vec<u8>> {
         }
         ("mixed.test.", RecordType::A) => add(RData::A(A::new(10, 255, 255, 1))),
         ("mixed.test.", RecordType::AAAA) => {
-            add(RData::AAAA(AAAA::from_str("::ffff:169.254.169.254").unwrap()))
+            add(RData::AAAA(AAAA::from_str("::ffff:169.254.169.254").unwrap()));
         }
         ("all.test.", RecordType::A) => {
             add(RData::CNAME(CNAME(name("Other.test."))));
@@ -97,10 +98,16 @@ fn answer(asked: &[u8], udp: bool) -> Vec<Vec<u8>> {
         ("all.test.", RecordType::MX) => add(RData::MX(MX::new(10, name("mail.test.")))),
         ("all.test.", RecordType::SRV) => add(RData::SRV(SRV::new(1, 2, 5060, name("sip.test.")))),
         ("all.test.", RecordType::TXT) => {
-            add(RData::TXT(TXT::new(vec!["v=spf1 ".into(), "-all \"q\"".into()])))
+            add(RData::TXT(TXT::new(vec!["v=spf1 ".into(), "-all \"q\"".into()])));
         }
         ("all.test.", RecordType::CAA) => {
-            add(RData::CAA(CAA::new_issue(false, Some(name("ca.test")), Vec::new())))
+            add(RData::CAA(CAA::new_issue(false, Some(name("ca.test")), Vec::new())));
+        }
+        ("all.test.", RecordType::HTTPS) => {
+            let alpn = SvcParamValue::Alpn(Alpn(vec!["h2".into(), "h3".into()]));
+            let path = SvcParamValue::Unknown(Unknown(b"/q".to_vec()));
+            let parameters = vec![(SvcParamKey::Alpn, alpn), (SvcParamKey::Unknown(7), path)];
+            add(RData::HTTPS(HTTPS(SVCB::new(1, Name::root(), parameters))));
         }
         ("all.test.", RecordType::DS) => {
             let rdata = NULL::with(vec![0x30, 0x39, 13, 2, 0xab, 0xcd]);
@@ -151,6 +158,8 @@ async fn every_type_is_shown_in_its_presentation() {
         ("SRV", "1 2 5060 sip.test."),
         ("TXT", "v=spf1 -all \"q\""),
         ("CAA", "0 issue \"ca.test\""),
+        ("HTTPS", "1 . alpn=h2,h3 key7=\"/q\""),
+        ("TYPE65", "1 . alpn=h2,h3 key7=\"/q\""),
         ("DS", "12345 13 2 ABCD"),
         ("TYPE65400", "\\# 3 010203"),
         ("TYPE28", "2001:db8::1"),

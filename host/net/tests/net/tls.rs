@@ -195,7 +195,7 @@ async fn each_defect_has_its_code() {
     assert_eq!(code(|| middle.leaf(&["a.example"]), "a.example", &root).await, "incomplete-chain");
     assert_eq!(code(|| Identity::self_signed(&["a.example"]), "a.example", &root).await, "self-signed");
     let usage = |params: &mut CertificateParams| {
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     };
     assert_eq!(code(|| root.leaf_with(&["a.example"], usage), "a.example", &root).await, "other");
     let ca = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
