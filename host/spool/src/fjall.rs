@@ -6,7 +6,6 @@
 use std::{
     cell::{Cell, RefCell},
     io::ErrorKind,
-    ops::ControlFlow,
     panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind},
     path::{Path, PathBuf},
     sync::{Once, mpsc},
@@ -16,7 +15,7 @@ use std::{
 
 use ::fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use crate::store::{Changes, Fault, Store};
+use crate::store::{Changes, Fault, Store, Visitor};
 
 /// Bytes in memory before they are written as a table. Small: an agent that is cut off should not grow by it.
 const WRITE_BUFFER: u64 = 2 * 1024 * 1024;
@@ -100,7 +99,7 @@ impl Store for FjallStore {
         self.guarded(|records, _| Ok(records.get(key)?.map(|value| value.to_vec())))
     }
 
-    fn scan(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), Fault> {
+    fn scan(&self, from: &[u8], visit: &mut Visitor<'_>) -> Result<(), Fault> {
         self.guarded(|records, _| {
             for item in records.range(from..) {
                 let (key, value) = item.into_inner()?;

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    ops::ControlFlow,
     sync::{Arc, Mutex},
 };
 
@@ -12,7 +11,7 @@ use crate::{
     fjall::FjallStore,
     marker::Marker,
     queue::{Limits, Queue},
-    store::{Changes, Fault, Store},
+    store::{Changes, Fault, Store, Visitor},
     types::{Entry, Position, Reason, Stored},
 };
 
@@ -33,6 +32,13 @@ pub(crate) struct Memory(Arc<Mutex<(BTreeMap<Vec<u8>, Vec<u8>>, Luck)>>);
 impl Memory {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new((BTreeMap::new(), Luck::Good))))
+    }
+
+    /// Flips a bit in the last value.
+    pub(crate) fn spoil(&self) {
+        if let Some(mut last) = self.0.lock().unwrap().0.last_entry() {
+            last.get_mut()[0] ^= 8;
+        }
     }
 
     /// Decides how the next commit ends.
@@ -60,7 +66,7 @@ impl Store for Memory {
         Ok(self.0.lock().unwrap().0.get(key).cloned())
     }
 
-    fn scan(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), Fault> {
+    fn scan(&self, from: &[u8], visit: &mut Visitor<'_>) -> Result<(), Fault> {
         let disk = self.0.lock().unwrap();
         for (key, value) in disk.0.range(from.to_vec()..) {
             if visit(key, value).is_break() {

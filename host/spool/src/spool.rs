@@ -38,6 +38,8 @@ impl Spool {
     ///
     /// A damaged database is put aside and a fresh one begun with what its journal still holds; a gap `corrupt` tells what is
     /// lost.
+    ///
+    /// Installs a panic hook once, for the threads that open a database: set your own before the first call, not after it.
     pub fn open(settings: Settings) -> Result<Self, Error> {
         check(&settings)?;
         let busy = Arc::new(Busy::new());

@@ -6,6 +6,9 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 /// What one commit changes: a value, or none where the key goes. A map, because no key may change twice in a commit.
 pub(crate) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+/// Is shown a key and its value.
+pub(crate) type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// An ordered map on a disk.
 pub(crate) trait Store {
     /// All changes or none, on the disk for good when this returns `Ok`. After an `Err` the store is not used again.
@@ -15,7 +18,7 @@ pub(crate) trait Store {
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault>;
 
     /// Visits keys and values in ascending order from this key on, until the visitor breaks.
-    fn scan(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), Fault>;
+    fn scan(&self, from: &[u8], visit: &mut Visitor<'_>) -> Result<(), Fault>;
 }
 
 /// How a store fails, by what helps against it.

@@ -346,6 +346,7 @@ mod tests {
         marker::Marker,
         model::{Luck, Memory},
         queue::Limits,
+        types::Reason,
     };
 
     /// A directory in memory; `full` keeps it from being opened again.
@@ -406,9 +407,12 @@ mod tests {
             self.ask(|reply| Command::Append { entry, reply, permit })
         }
 
+        fn peek(&self) -> Vec<Stored> {
+            self.ask(|reply| Command::Peek { after: Position::START, limit: 100, reply }).unwrap()
+        }
+
         fn all(&self) -> Vec<(Position, Vec<u8>)> {
-            let found =
-                self.ask(|reply| Command::Peek { after: Position::START, limit: 100, reply }).unwrap();
+            let found = self.peek();
             let entries = found.into_iter().map(|stored| match stored {
                 Stored::Entry { position, bytes } => (position, bytes),
                 Stored::Gap(gap) => panic!("{gap:?}"),
@@ -449,6 +453,20 @@ mod tests {
         assert_eq!(bench.append(b"two").unwrap(), Position::new(2, 1));
         let expected = [(Position::new(1, 1), b"one".to_vec()), (Position::new(2, 1), b"two".to_vec())];
         assert_eq!(bench.all(), expected);
+    }
+
+    #[test]
+    fn an_entry_that_changed_on_the_disk_is_not_given_but_told_as_a_gap() {
+        let bench = Bench::new();
+        bench.append(b"one").unwrap();
+        bench.append(b"two").unwrap();
+        bench.shelf.memory.spoil();
+        let found = bench.peek();
+        assert_eq!(found[0], Stored::Entry { position: Position::new(1, 1), bytes: b"one".to_vec() });
+        assert_eq!(found.len(), 2);
+        assert!(
+            matches!(&found[1], Stored::Gap(gap) if (gap.from, gap.to, gap.reason) == (2, 2, Reason::Corrupt))
+        );
     }
 
     #[test]

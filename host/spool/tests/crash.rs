@@ -1,6 +1,9 @@
 //! Crashes, with real processes: this program is its own victim. Started as `crash record DIR` it appends and prints each recorded
 //! position until it is killed; otherwise it is the test that kills it and looks at what is left.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test may fail as the test does")]
+#![allow(clippy::print_stdout, reason = "the seed of a failure is on its output")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Write},

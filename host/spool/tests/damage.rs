@@ -2,6 +2,9 @@
 //! value that was not recorded, and accounts for every recorded entry as an entry or in a gap. A trial is a seed;
 //! `SPOOL_SEED=…` runs only that one, `SPOOL_TRIALS=…` more than the default.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test may fail as the test does")]
+#![allow(clippy::print_stdout, reason = "the seed of a failure is on its output")]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -66,7 +69,8 @@ async fn image() -> Image {
                 number += 1;
                 let (spool, bytes) = (spool.clone(), content(number));
                 tokio::spawn(async move {
-                    let entry = Entry { at_ms: number as i64, down: number % 3 == 0, bytes: bytes.clone() };
+                    let entry =
+                        Entry { at_ms: number as i64, down: number.is_multiple_of(3), bytes: bytes.clone() };
                     (spool.append(entry).await.unwrap(), bytes)
                 })
             });
@@ -264,6 +268,24 @@ async fn a_database_that_does_not_open_gives_back_what_its_journal_holds() {
         fs::write(dir.join(name), bytes).unwrap();
         let (lost, quarantined) = check(&image, &dir, name).await;
         assert!(quarantined && lost <= 1, "{name}: {lost} lost");
+    }
+}
+
+#[tokio::test]
+async fn a_hole_in_the_last_writes_as_a_power_cut_leaves_it_costs_only_those() {
+    let image = image().await;
+    let (name, journal, length) = image.files.iter().find(|(name, ..)| name.ends_with("0.jnl")).unwrap();
+    for distance in (600..6_000).step_by(700) {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("spool");
+        image.restore(&dir);
+        let mut torn = journal.clone();
+        let at = torn.len() - distance;
+        torn[at..at + 512].fill(0);
+        fs::write(dir.join(name), torn).unwrap();
+        fs::File::options().write(true).open(dir.join(name)).unwrap().set_len(*length).unwrap();
+        let (lost, _) = check(&image, &dir, &format!("512 zeros {distance} before the end")).await;
+        assert!(lost <= 40, "{distance}: {lost} lost");
     }
 }
 

@@ -1,5 +1,8 @@
 //! The spool as its user sees it, on a real directory: what is recorded, given, released, and still there after a restart.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test may fail as the test does")]
+#![allow(clippy::print_stdout, reason = "the seed of a failure is on its output")]
+
 use std::{
     path::Path,
     time::{Duration, Instant},
