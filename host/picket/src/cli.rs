@@ -36,7 +36,7 @@ Exit status:
 /// What every subcommand takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Global {
-    /// error, warn, info, debug, trace, or one a crate: "info,agent=debug". Default info for agent and control, else warn
+    /// error, warn, info, debug, trace, or one a crate: "info,picket_agent=debug". Default info for agent and control, else warn
     #[arg(
         long,
         global = true,
@@ -75,7 +75,11 @@ pub(crate) enum Command {
     Agent(crate::agent::Args),
     Monitors(crate::monitors::Args),
     Results(crate::results::Args),
+    Check(crate::check::Args),
+    Plugin(crate::plugin::Args),
     Health(crate::health::Args),
+    #[command(hide = true)]
+    PluginCompile,
 }
 
 impl Command {
@@ -86,6 +90,9 @@ impl Command {
             Self::Agent(args) => crate::agent::run(args, matches).await,
             Self::Monitors(args) => crate::monitors::run(args, matches).await,
             Self::Results(args) => crate::results::run(args, matches).await,
+            Self::Check(args) => Ok(crate::check::run(args).await),
+            Self::Plugin(args) => crate::plugin::run(args).await,
+            Self::PluginCompile => crate::plugin_compile::run(),
             Self::Health(args) => crate::health::run(&args),
         }
     }
@@ -125,7 +132,7 @@ impl End {
                 let _ = error.print();
                 match error.kind() {
                     ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
-                    _ if *check => 3,
+                    _ if *check => crate::check::ERROR,
                     _ => exit::USAGE,
                 }
             }

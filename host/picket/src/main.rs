@@ -4,6 +4,7 @@
 
 mod agent;
 mod agents;
+mod check;
 mod cli;
 mod client;
 mod failure;
@@ -11,6 +12,8 @@ mod health;
 mod logging;
 mod monitors;
 mod output;
+mod plugin;
+mod plugin_compile;
 mod results;
 mod settings_file;
 mod signals;
@@ -18,6 +21,7 @@ mod yaml;
 
 use std::process::ExitCode;
 
+use crate::cli::Command;
 use crate::failure::{Failure, exit};
 
 #[cfg(feature = "mimalloc")]
@@ -37,6 +41,9 @@ fn main() -> ExitCode {
 }
 
 fn run(call: cli::Call) -> Result<u8, Failure> {
+    if matches!(call.command, Command::PluginCompile) {
+        return plugin_compile::run();
+    }
     logging::start(&call.global, call.command.log_default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -149,7 +149,9 @@ fn explained(problem: Problem, sent: &Apply, document: &Document) -> Problem {
         let name = sent.monitors.get(index).and_then(|m| m.get("name")).and_then(Value::as_str);
         let name = name.map_or_else(|| format!("monitor {}", index + 1), |name| format!("monitor {name:?}"));
         let key = if key.is_empty() { String::new() } else { format!("{}: ", key.replace('/', ".")) };
-        format!("{place}: {name}: {key}{}", mistake.message)
+        // The control plane names the monitor too, for callers without a file.
+        let message = mistake.message.strip_prefix(&format!("{name}: ")).unwrap_or(&mistake.message);
+        format!("{place}: {name}: {key}{message}")
     };
     let mistakes: Vec<String> = problem.mistakes.iter().map(sentence).collect();
     Problem::new(&problem.code, format!("nothing was changed\n  {}", mistakes.join("\n  ")))
@@ -243,7 +245,10 @@ mod tests {
             detail: "1 monitor has mistakes".into(),
             mistakes: vec![
                 Mistake { at: "/monitors/0/config/url".into(), message: "found 7, expected a string".into() },
-                Mistake { at: "/monitors/0".into(), message: "the key \"interval\" is odd".into() },
+                Mistake {
+                    at: "/monitors/0".into(),
+                    message: "monitor \"shop\": the key \"interval\" is odd".into(),
+                },
             ],
         };
         assert_eq!(

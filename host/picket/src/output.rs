@@ -19,6 +19,7 @@ pub(crate) fn line(text: &str) -> Result<(), WriteError> {
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(WriteError)
 }
 
+
 /// Writes one line of JSON to stdout.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), WriteError> {
     let text = serde_json::to_string(value).expect("our types have string keys and no failing serializer");
