@@ -65,6 +65,7 @@ pub(crate) async fn handshake(
         Err(error) => {
             return Err(match verifier.defects().split_first() {
                 Some((first, others)) if options.trust == Trust::Required => untrusted(peer, first, others),
+                _ if verifier.was_asked() && is_alert(&error) => no_identity(peer),
                 _ => io_failure(&error, Phase::Handshake, peer),
             });
         }
@@ -130,6 +131,17 @@ fn untrusted(peer: &Endpoint, first: &Defect, others: &[Defect]) -> Failure {
     fail(Cause::Tls(first.code.clone()), Phase::Handshake, message)
 }
 
+/// Before 1.3 a server says no more than that the handshake failed.
+fn is_alert(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(rustls::Error::AlertReceived(_)))
+}
+
+fn no_identity(peer: &Endpoint) -> Failure {
+    let message = format!("{peer} asks for a client certificate, and none is configured");
+    fail(Cause::Tls("alert".to_owned()), Phase::Handshake, message)
+}
+
 fn config(
     verifier: &Arc<Verifier>,
     versions: &[&'static SupportedProtocolVersion],
@@ -140,7 +152,7 @@ fn config(
         .with_protocol_versions(versions)?
         .dangerous()
         .with_custom_certificate_verifier(verifier.clone())
-        .with_no_client_auth();
+        .with_client_cert_resolver(verifier.clone());
     config.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
     // A probe looks at the certificate every time.
     config.resumption = Resumption::disabled();

@@ -1,10 +1,13 @@
 //! What rustls asks during a handshake. It finds every defect, keeps them, and refuses or goes on as the trust says.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::tls::certificate::Certificate;
@@ -18,6 +21,7 @@ pub(crate) struct Verifier {
     roots: Roots,
     algorithms: WebPkiSupportedAlgorithms,
     found: Mutex<Found>,
+    asked: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +33,7 @@ struct Found {
 impl Verifier {
     pub(crate) fn new(trust: Trust, roots: Roots) -> Self {
         let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-        Self { trust, roots, algorithms, found: Mutex::default() }
+        Self { trust, roots, algorithms, found: Mutex::default(), asked: AtomicBool::new(false) }
     }
 
     /// Every defect found so far.
@@ -45,13 +49,26 @@ impl Verifier {
         })
     }
 
+    /// Whether the server asked for a client certificate.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// A server that cannot prove that it holds the key; only a recording handshake goes on.
     fn judged(
         &self,
         signature: Result<HandshakeSignatureValid, Error>,
+        cert: &CertificateDer<'_>,
     ) -> Result<HandshakeSignatureValid, Error> {
         let Err(error) = signature else { return signature };
-        let message = format!("the server did not prove that it holds the certificate's key: {error}");
+        let message = match Certificate::read(cert).map(|certificate| certificate.key) {
+            Some((kind, bits)) if kind == "RSA" && bits < SHORTEST_RSA => {
+                format!(
+                    "the server's key is too short to prove anything: RSA with {bits} bits, not {SHORTEST_RSA}"
+                )
+            }
+            _ => format!("the server did not prove that it holds the certificate's key: {error}"),
+        };
         self.with(|found| found.defects.push(Defect { code: "bad-signature".to_owned(), message }));
         match self.trust {
             Trust::Recorded => Ok(HandshakeSignatureValid::assertion()),
@@ -90,7 +107,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.judged(verify_tls12_signature(message, cert, dss, &self.algorithms))
+        self.judged(verify_tls12_signature(message, cert, dss, &self.algorithms), cert)
     }
 
     fn verify_tls13_signature(
@@ -99,10 +116,25 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.judged(verify_tls13_signature(message, cert, dss, &self.algorithms))
+        self.judged(verify_tls13_signature(message, cert, dss, &self.algorithms), cert)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
 }
+
+/// Has no certificate to give, and remembers being asked.
+impl ResolvesClientCert for Verifier {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+/// What webpki takes.
+const SHORTEST_RSA: u32 = 2048;

@@ -10,6 +10,7 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -273,6 +274,36 @@ async fn versions_and_protocols_are_as_the_options_say() {
     for (lowest, highest) in [(Some("1.3"), Some("1.2")), (Some("1.1"), None)] {
         let failure = handshake(root.leaf(&["a.example"]).config(), at(lowest, highest)).await.unwrap_err();
         assert!(matches!(failure.cause, Cause::Other(_)), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_client_certificate_is_told_apart() {
+    let root = Authority::root("Root");
+    for version in ["1.2", "1.3"] {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(root.der.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build().unwrap();
+        let identity = root.leaf(&["a.example"]);
+        let config =
+            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config =
+            config.with_client_cert_verifier(clients).with_single_cert(identity.chain, identity.key).unwrap();
+        let to = serve(config).await;
+        let mut connection = session(&["127.0.0.1"]).connect(to, Family::Any).await.unwrap();
+        let most = TlsOptions {
+            max_version: Some(version.to_owned()),
+            ..options("a.example", &root, Trust::Required)
+        };
+        // In 1.3 the client has finished before the server looks at what it got.
+        let failure = match connection.secure(most).await {
+            Ok(_) => connection.read(1).await.unwrap_err(),
+            Err(failure) => failure,
+        };
+        assert_eq!(failure.cause, Cause::Tls("alert".to_owned()));
+        assert!(failure.message.contains("asks for a client certificate"), "{version}: {}", failure.message);
     }
 }
 
