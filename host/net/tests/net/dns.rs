@@ -123,6 +123,16 @@ fn answer(asked: &[u8], udp: bool) -> Vec<Vec<u8>> {
 }
 
 fn session(system: SocketAddr, names: &[&str], resolvers: &[&str], targets: &[&str]) -> Session {
+    session_for(Duration::from_secs(10), system, names, resolvers, targets)
+}
+
+fn session_for(
+    time: Duration,
+    system: SocketAddr,
+    names: &[&str],
+    resolvers: &[&str],
+    targets: &[&str],
+) -> Session {
     let grant = Grant {
         targets: rules(targets),
         names: names.iter().map(|n| n.parse().unwrap()).collect(),
@@ -130,7 +140,7 @@ fn session(system: SocketAddr, names: &[&str], resolvers: &[&str], targets: &[&s
     };
     let ceiling = Ceiling { allow: rules(&["127.0.0.0/8"]), control: None };
     let settings = Settings { ceiling, resolver: Some(vec![system]) };
-    Network::new(settings).unwrap().session(grant, Budget::default(), Instant::now() + Duration::from_secs(2))
+    Network::new(settings).unwrap().session(grant, Budget::default(), Instant::now() + time)
 }
 
 fn question(name: &str, kind: &str) -> Question {
@@ -210,7 +220,8 @@ async fn an_answer_to_another_question_is_not_taken() {
 
 #[tokio::test]
 async fn silence_and_a_closed_port_are_told_apart() {
-    let silent = ask("silent.test", "A").await.unwrap_err();
+    let short = session_for(Duration::from_millis(200), server().await, &["*.test"], &[], &[]);
+    let silent = short.ask(question("silent.test", "A")).await.unwrap_err();
     assert_eq!((silent.cause, silent.phase), (Cause::Timeout, Some(Phase::FirstByte)));
     let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let refused = session(closed, &["all.test"], &[], &[]).ask(question("all.test", "A")).await.unwrap_err();
@@ -277,6 +288,6 @@ async fn a_second_address_is_tried_beside_a_first_that_does_not_answer() {
     let session = session(server().await, &[], &[], &["two.test"]);
     let connection = session.connect(Endpoint::new("two.test", hole.port()), Family::Any).await.unwrap();
     assert_eq!(connection.remote().ip().to_string(), "127.0.0.2");
-    assert!(connection.timings().connect.unwrap() < Duration::from_millis(1000));
+    assert!(connection.timings().connect.unwrap() < Duration::from_secs(5));
     assert_eq!(session.measured().connections, 1);
 }

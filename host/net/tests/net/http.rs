@@ -152,7 +152,7 @@ async fn a_body_is_kept_up_to_the_bound() {
         assert_eq!((response.body.len(), response.truncated), (kept, truncated), "{length}");
     }
     let budget = Budget { body: 10, ..Budget::default() };
-    let small = session_with(&["127.0.0.1"], &["127.0.0.1"], budget, Duration::from_secs(2));
+    let small = session_with(&["127.0.0.1"], &["127.0.0.1"], budget, Duration::from_secs(10));
     let response = small.send(get(format!("http://127.0.0.1:{port}/long/20"))).await.unwrap();
     assert_eq!((response.body.len(), response.truncated), (10, true));
 }
@@ -329,7 +329,7 @@ async fn a_peer_that_breaks_http_is_told_apart() {
     assert_eq!((cause, phase), (Cause::Closed, Some(Phase::Transfer)));
     let (cause, phase, message) = failed(short(), b"", false).await;
     assert_eq!((cause, phase), (Cause::Timeout, Some(Phase::FirstByte)));
-    assert_eq!(message, "timeout in first byte with 127.0.0.1:PORT after 0.2 s");
+    assert!(message.starts_with("timeout in first byte with 127.0.0.1:PORT after 0."), "{message}");
     let (cause, phase, _) = failed(short(), b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", false).await;
     assert_eq!((cause, phase), (Cause::Timeout, Some(Phase::Transfer)));
     let response = long()

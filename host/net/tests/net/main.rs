@@ -14,9 +14,9 @@ use std::time::Duration;
 use picket_net::{Budget, Ceiling, Grant, Network, Session, Settings};
 use tokio::time::Instant;
 
-/// A session of two seconds that may reach what the rules name, on a machine whose operator opened loopback.
+/// A session of ten seconds that may reach what the rules name, on a machine whose operator opened loopback.
 pub(crate) fn session(targets: &[&str]) -> Session {
-    session_with(targets, &["127.0.0.0/8", "::1"], Budget::default(), Duration::from_secs(2))
+    session_with(targets, &["127.0.0.0/8", "::1"], Budget::default(), Duration::from_secs(10))
 }
 
 pub(crate) fn session_with(targets: &[&str], opened: &[&str], budget: Budget, time: Duration) -> Session {

@@ -76,7 +76,11 @@ async fn a_black_hole_is_a_timeout_in_connect() {
     let session = session_with(&["127.0.0.1"], &["127.0.0.1"], Budget::default(), Duration::from_millis(300));
     let failure = failed(&session, Endpoint::new("127.0.0.1", address.port())).await;
     assert_eq!((failure.cause, failure.phase), (Cause::Timeout, Some(Phase::Connect)));
-    assert_eq!(failure.message, format!("timeout in connect with {address} after 0.3 s"));
+    assert!(
+        failure.message.starts_with(&format!("timeout in connect with {address} after 0.")),
+        "{}",
+        failure.message
+    );
 }
 
 #[tokio::test]
@@ -109,7 +113,7 @@ async fn an_early_end_is_closed() {
 async fn a_server_that_says_too_much_exhausts_the_run() {
     let to = server(|mut peer| async move { while peer.write_all(&[b'x'; 4096]).await.is_ok() {} }).await;
     let budget = Budget { received: 10_000, ..Budget::default() };
-    let session = session_with(&["127.0.0.1"], &["127.0.0.1"], budget, Duration::from_secs(2));
+    let session = session_with(&["127.0.0.1"], &["127.0.0.1"], budget, Duration::from_secs(10));
     let mut connection = session.connect(to, Family::Any).await.unwrap();
     let failure = connection.read_exact(1_000_000).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Exhausted);
@@ -121,7 +125,7 @@ async fn connections_are_counted_over_the_whole_session() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
     let budget = Budget { connections: 2, ..Budget::default() };
-    let session = session_with(&["127.0.0.1"], &["127.0.0.1"], budget, Duration::from_secs(2));
+    let session = session_with(&["127.0.0.1"], &["127.0.0.1"], budget, Duration::from_secs(10));
     for _ in 0..2 {
         session.clone().connect(to.clone(), Family::Any).await.unwrap();
     }
@@ -132,7 +136,7 @@ async fn connections_are_counted_over_the_whole_session() {
 async fn a_denied_target_gets_no_packet_and_is_noted() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let closed = session_with(&["0.0.0.0/0"], &[], Budget::default(), Duration::from_secs(2));
+    let closed = session_with(&["0.0.0.0/0"], &[], Budget::default(), Duration::from_secs(10));
     for host in ["127.0.0.1", "localhost"] {
         let failure = failed(&closed, Endpoint::new(host, port)).await;
         assert_eq!(failure.cause, Cause::Denied);
@@ -172,6 +176,7 @@ async fn a_family_limits_what_is_dialled() {
 
 #[tokio::test]
 async fn a_name_that_no_server_answers_for_is_a_timeout_in_resolve() {
-    let failure = failed(&session(&["nowhere.example"]), Endpoint::new("nowhere.example", 80)).await;
+    let session = session_with(&["nowhere.example"], &[], Budget::default(), Duration::from_millis(300));
+    let failure = failed(&session, Endpoint::new("nowhere.example", 80)).await;
     assert_eq!((failure.cause, failure.phase), (Cause::Timeout, Some(Phase::Resolve)), "{}", failure.message);
 }

