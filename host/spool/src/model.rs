@@ -27,7 +27,9 @@ pub(crate) enum Luck {
 
 /// A store that keeps its commits in memory, which outlives it as a disk does.
 #[derive(Clone)]
-pub(crate) struct Memory(Arc<Mutex<(BTreeMap<Vec<u8>, Vec<u8>>, Luck)>>);
+pub(crate) struct Memory(Arc<Mutex<Contents>>);
+
+type Contents = (BTreeMap<Vec<u8>, Vec<u8>>, Luck);
 
 impl Memory {
     pub(crate) fn new() -> Self {
@@ -152,7 +154,7 @@ impl Model {
                         match gap.reason {
                             Reason::Evicted => assert_eq!(item.fate, Fate::Evicted, "{position}"),
                             Reason::Corrupt => {
-                                assert!(item.fate == Fate::Corrupt || *position <= self.furthest)
+                                assert!(item.fate == Fate::Corrupt || *position <= self.furthest);
                             }
                             Reason::Released => assert!(*position <= self.furthest, "{position} in {gap:?}"),
                         }

@@ -16,6 +16,7 @@ use std::{
 use libtest_mimic::{Arguments, Trial};
 use picket_spool::{Entry, Position, Settings, Spool, Stored};
 
+/// Kills of one run; `SPOOL_CYCLES=…` for a soak.
 const CYCLES: u64 = 20;
 
 fn main() -> ExitCode {
@@ -66,7 +67,8 @@ async fn killed() {
     let mut dice = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos().into();
     println!("seed {dice}");
     let mut printed = BTreeMap::new();
-    for cycle in 0..CYCLES {
+    let cycles = std::env::var("SPOOL_CYCLES").ok().and_then(|cycles| cycles.parse().ok()).unwrap_or(CYCLES);
+    for cycle in 0..cycles {
         let life = Duration::from_millis(roll(&mut dice, 400));
         let lines = record_and_kill(&dir, life);
         printed.extend(lines);
