@@ -25,7 +25,8 @@ pub struct Ceiling {
     /// every other name opens nothing but the control plane's own host. Metadata addresses are opened only by a rule that is
     /// exactly that address.
     pub allow: Vec<Rule>,
-    /// Host and port of the control plane: denied to checks until a rule names exactly them.
+    /// Host and port of the control plane: denied to checks, by name and by each of its addresses, until a rule names exactly
+    /// them. A target that shares an address and port with it (behind one CDN) needs such a rule too.
     pub control: Option<(String, u16)>,
 }
 

@@ -66,9 +66,12 @@ pub(crate) fn canonical_name(text: &str) -> Result<String, Error> {
     }
 }
 
-/// The host of a URL as it was written, before any parser made an address of it.
+/// The host of a URL as it was written, before any parser made an address of it; none in a relative one.
 pub(crate) fn raw_host(url: &str) -> Option<&str> {
-    let behind = url.split_once("://")?.1;
+    let (scheme, behind) = url.split_once("://")?;
+    if !scheme.bytes().all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c)) {
+        return None;
+    }
     let authority = behind.split(['/', '\\', '?', '#']).next()?;
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let end = match host.starts_with('[') {
@@ -93,7 +96,7 @@ pub(crate) fn split_port(text: &str) -> Result<(&str, Option<u16>), Error> {
         },
     };
     match port.parse() {
-        Ok(port) if port > 0 && !text.ends_with(['+', '-']) => Ok((host, Some(port))),
+        Ok(number) if number > 0 && port.bytes().all(|c| c.is_ascii_digit()) => Ok((host, Some(number))),
         _ => Err(mistake(text, "a port is a number from 1 to 65535")),
     }
 }

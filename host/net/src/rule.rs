@@ -50,15 +50,18 @@ impl Rule {
     /// The rule that opens what a URL points to; the port is the scheme's own where the URL has none (http, https, ws, wss, ftp,
     /// postgres).
     pub fn url(text: &str) -> Result<Self, Error> {
-        let url = Url::parse(text).map_err(|e| mistake(text, &format!("not a URL: {e}")))?;
+        // A password may be in it, so an error shows the host alone.
+        let host = raw_host(text);
+        let shown = host.unwrap_or("the URL");
+        let url = Url::parse(text).map_err(|e| mistake(shown, &format!("not a URL: {e}")))?;
         let port = match (url.port_or_known_default(), url.scheme()) {
             (Some(port), _) => port,
             (None, "postgres" | "postgresql") => 5432,
             (None, scheme) => {
-                return Err(mistake(text, &format!("add a port, {scheme} has none of its own")));
+                return Err(mistake(shown, &format!("add a port, {scheme} has none of its own")));
             }
         };
-        Rule::target(raw_host(text).ok_or_else(|| mistake(text, "the URL names no host"))?, port)
+        Rule::target(host.ok_or_else(|| mistake(shown, "it names no host"))?, port)
     }
 
     /// Whether the rule names that name on that port.

@@ -205,6 +205,7 @@ mod tests {
             ("http://a.example/", "http://a.example/"),
             ("HTTPS://B.example", "https://b.example/"),
             ("https://a.example:443/z", "https://a.example/z"),
+            ("/in?to=http://0x7f.1/", "https://a.example/in?to=http://0x7f.1/"),
         ] {
             assert_eq!(
                 hop("https://a.example/x/y").follow(302, location).unwrap().url.as_str(),

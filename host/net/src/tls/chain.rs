@@ -2,6 +2,7 @@
 //! path up to the root) is worked out here. Certificates come in as bytes, time as a value.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,14 +36,13 @@ impl Roots {
         Self::new(rustls_native_certs::load_native_certs().certs, false)
     }
 
-    /// PEM text, or the path of a PEM file.
-    pub(crate) fn given(ca: &str) -> Result<Self, String> {
-        let read = match ca.contains("-----BEGIN") {
-            true => CertificateDer::pem_slice_iter(ca.as_bytes()).collect::<Result<Vec<_>, _>>(),
-            false => CertificateDer::pem_file_iter(ca).and_then(Iterator::collect),
+    /// PEM text, or the path of a PEM file: a regular one of at most 1 MiB, since it is named from outside this machine.
+    pub(crate) async fn given(ca: &str) -> Result<Self, String> {
+        let (what, pem) = match ca.contains("-----BEGIN") {
+            true => ("the text of ca", ca.as_bytes().to_vec()),
+            false => (ca, file(ca).await.map_err(|e| format!("cannot read certificates from {ca}: {e}"))?),
         };
-        let what = if ca.contains("-----BEGIN") { "the text of ca" } else { ca };
-        match read {
+        match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
             Ok(certificates) if certificates.is_empty() => Err(format!("{what} holds no certificate in PEM")),
             Ok(certificates) => Ok(Self::new(certificates, true)),
             Err(error) => Err(format!("cannot read certificates from {what}: {error}")),
@@ -68,6 +68,14 @@ impl Roots {
     fn issuer_of(&self, child: &X509Certificate<'_>) -> Option<&CertificateDer<'static>> {
         let candidates = self.0.by_subject.get(child.issuer().as_raw())?;
         candidates.iter().map(|i| &self.0.certificates[*i]).find(|der| is_issuer(der, child))
+    }
+}
+
+async fn file(path: &str) -> io::Result<Vec<u8>> {
+    let about = tokio::fs::metadata(path).await?;
+    match about.is_file() && about.len() <= LARGEST_FILE {
+        true => tokio::fs::read(path).await,
+        false => Err(io::Error::other("it must be a regular file of at most 1 MiB")),
     }
 }
 
@@ -118,12 +126,16 @@ fn path<'a>(served: &[CertificateDer<'a>], roots: &Roots) -> Vec<CertificateDer<
     let mut path: Vec<CertificateDer<'a>> = served.first().cloned().into_iter().collect();
     while let Some(last) = path.last() {
         let Ok((_, child)) = X509Certificate::from_der(last) else { break };
-        if roots.contains(last) || path.len() > served.len() {
+        if roots.contains(last) || path.len() >= LONGEST_PATH {
             break;
         }
         let issuer = match roots.issuer_of(&child) {
             Some(root) => Some(root.clone()),
-            None => served.iter().find(|der| !path.contains(der) && is_issuer(der, &child)).cloned(),
+            None => served
+                .iter()
+                .take(MOST_SERVED)
+                .find(|der| !path.contains(der) && is_issuer(der, &child))
+                .cloned(),
         };
         match issuer {
             Some(issuer) => path.push(issuer),
@@ -278,3 +290,7 @@ fn defect(code: &str, message: String) -> Defect {
 }
 
 const DAY: i64 = 86_400;
+const LARGEST_FILE: u64 = 1024 * 1024;
+/// Each step may verify a signature for each served certificate; a hostile server shall not choose how often.
+const LONGEST_PATH: usize = 8;
+const MOST_SERVED: usize = 16;

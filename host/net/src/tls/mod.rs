@@ -53,7 +53,7 @@ pub(crate) async fn handshake(
     let name = server_name(options.server_name.as_deref().unwrap_or(&peer.host)).map_err(refused)?;
     let versions = versions(options).map_err(refused)?;
     let roots = match &options.ca {
-        Some(ca) => Roots::given(ca).map_err(refused)?,
+        Some(ca) => run.within(Phase::Handshake, peer, Roots::given(ca)).await?.map_err(refused)?,
         None => run.shared.roots.clone(),
     };
     let verifier = Arc::new(Verifier::new(options.trust, roots));

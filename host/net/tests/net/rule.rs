@@ -58,6 +58,8 @@ fn a_rule_that_means_nothing_or_two_things_is_refused_with_what_to_write() {
         ("example.com:65536", "port"),
         ("example.com:http", "port"),
         ("example.com:", "port"),
+        ("example.com:+80", "port"),
+        ("example.com:-1", "port"),
         ("[::1]x", "bracket"),
         ("[example.com]", "bracket"),
         ("exa mple.com", ""),

@@ -237,6 +237,21 @@ async fn a_self_signed_certificate_is_trusted_when_it_is_the_ca() {
 }
 
 #[tokio::test]
+async fn an_authority_that_cannot_be_read_is_named() {
+    let root = Authority::root("Root");
+    for (ca, says) in [
+        ("/nowhere/ca.pem", "/nowhere/ca.pem"),
+        ("/dev/zero", "regular file"),
+        (concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "no certificate"),
+        ("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n", "the text of ca"),
+    ] {
+        let options = TlsOptions { ca: Some(ca.to_owned()), ..options("a.example", &root, Trust::Recorded) };
+        let failure = handshake(root.leaf(&["a.example"]).config(), options).await.unwrap_err();
+        assert!(failure.message.contains(says), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
 async fn a_recorded_stream_carries_no_data_and_an_unverified_one_no_secret() {
     let (root, other) = (Authority::root("Root"), Authority::root("Other"));
     let to = serve(root.leaf(&["a.example"]).config()).await;
