@@ -46,7 +46,7 @@ pub(crate) struct Shared {
 
 impl Network {
     /// Reads the system's name servers (unless given) and certificate authorities. A machine without authorities is no error
-    /// here: handshakes say so. Must be called inside a tokio runtime.
+    /// here: handshakes say so. Needs no tokio runtime yet; sessions do.
     pub fn new(settings: Settings) -> Result<Network, Error> {
         let resolver = Resolver::new(settings.resolver)?;
         let shared = Shared { resolver, roots: Roots::system(), ceiling: settings.ceiling };

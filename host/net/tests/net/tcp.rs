@@ -180,3 +180,8 @@ async fn a_name_that_no_server_answers_for_is_a_timeout_in_resolve() {
     let failure = failed(&session, Endpoint::new("nowhere.example", 80)).await;
     assert_eq!((failure.cause, failure.phase), (Cause::Timeout, Some(Phase::Resolve)), "{}", failure.message);
 }
+
+#[test]
+fn a_network_can_be_made_before_anything_runs() {
+    picket_net::Network::new(picket_net::Settings::default()).unwrap();
+}
