@@ -32,6 +32,9 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The network that is behind every sandbox.
+    #[error("the network could not be set up")]
+    Network(#[source] net::Error),
     /// No randomness for the cache's key.
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),

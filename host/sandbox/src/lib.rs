@@ -115,6 +115,18 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// A sandbox for whoever only reads what plugins say of themselves: it has a network, as every linker needs one, that nobody opened.
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Sandbox::new`], and when the system's name servers cannot be read.
+    pub fn describing(settings: Settings) -> Result<Sandbox, Error> {
+        let network = net::Network::new(net::Settings::default()).map_err(Error::Network)?;
+        Sandbox::new(settings, network)
+    }
+}
+
 impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sandbox").field("settings", &self.inner.settings).finish_non_exhaustive()
