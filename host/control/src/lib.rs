@@ -1,1 +1,28 @@
-//! picket-control
+//! The control plane: who the agents are, what they are told to run, and what they report.
+//!
+//! Owns identity, configuration, ingest, judgement of the latest states, the API and the page. Knows plugins by their description
+//! only: it never runs a check and never opens a connection of its own.
+
+mod admin;
+mod agents;
+mod api;
+mod assign;
+mod checks;
+mod clock;
+mod control;
+mod error;
+mod identity;
+mod ingest;
+mod judge;
+mod monitors;
+mod page;
+mod serve;
+mod settings;
+mod store;
+mod uplink;
+
+pub use api::openapi;
+pub use error::Error;
+pub use serve::serve;
+pub use settings::{Settings, Tls};
+pub use store::Error as StoreError;

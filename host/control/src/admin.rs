@@ -1,0 +1,266 @@
+//! What people ask for: agents, monitors, results and gaps, as the API and the page show them.
+
+use wire::admin::{
+    AgentCreated, AgentState, AgentView, Apply, ApplyAnswer, CreateAgent, GapView, LocationState,
+    MonitorView, ResultView, ResultsPage, Shown,
+};
+use wire::{AgentId, Mistake, MonitorId, Problem, Timestamp, signature};
+
+use crate::agents::{Agent, Setup, name_mistake};
+use crate::control::{Control, Registry, Written, failed, lock};
+use crate::identity;
+use crate::judge;
+use crate::monitors::{self, Monitor};
+use crate::store::{Filter, Row};
+use crate::uplink::invalid;
+
+/// Which results are wanted, as people name them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) monitor: Option<String>,
+    pub(crate) agent: Option<String>,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) limit: usize,
+}
+
+impl Control {
+    /// Makes an agent and its setup token.
+    pub(crate) fn create_agent(&self, wanted: &CreateAgent) -> Result<AgentCreated, Problem> {
+        let names = [("/agent", &wanted.agent), ("/location", &wanted.location)];
+        let mistakes = names.iter().filter_map(|(at, name)| {
+            name_mistake(name).map(|message| Mistake { at: (*at).to_owned(), message })
+        });
+        let mistakes: Vec<_> = mistakes.collect();
+        if !mistakes.is_empty() {
+            return Err(invalid(mistakes));
+        }
+        let now = self.now().wall;
+        let ttl_ms = i64::try_from(self.setup_token_ttl.as_millis()).unwrap_or(i64::MAX);
+        let expires_at = now.plus_millis(ttl_ms);
+        let setup_token = identity::token("pst_");
+        let agent = Agent {
+            id: AgentId(uuid::Uuid::new_v4()),
+            name: wanted.agent.clone(),
+            location: wanted.location.clone(),
+            created_at: now,
+            setup: Setup { sha256: signature::token_sha256(&setup_token), expires_at },
+            device: None,
+        };
+        self.change(|registry| {
+            if registry.agents.contains_key(&agent.name) {
+                let detail =
+                    format!("agent {} exists already: choose another name, or delete it first", agent.name);
+                return Err(Problem::new(Problem::CONFLICT, detail));
+            }
+            registry.agents.insert(agent.name.clone(), agent.clone());
+            Ok((vec![Written::Agent(agent, false)], ()))
+        })?;
+        let CreateAgent { agent, location } = wanted.clone();
+        Ok(AgentCreated { agent, location, setup_token, expires_at })
+    }
+
+    /// All agents, by name.
+    pub(crate) fn agents(&self) -> Vec<AgentView> {
+        self.registry().agents.values().map(|agent| self.agent_view(agent)).collect()
+    }
+
+    fn agent_view(&self, agent: &Agent) -> AgentView {
+        let presence = lock(&self.presence).get(&agent.id).copied().unwrap_or_default();
+        let state = match &agent.device {
+            None => AgentState::Created,
+            Some(_) if self.is_connected(agent.id) => AgentState::Connected,
+            Some(_) => AgentState::Away,
+        };
+        AgentView {
+            agent: agent.name.clone(),
+            id: agent.device.as_ref().map(|_| agent.id),
+            location: agent.location.clone(),
+            state,
+            last_seen: presence.seen_at,
+            version: agent.device.as_ref().map(|d| d.version.clone()),
+            pending: presence.pending,
+            created_at: agent.created_at,
+        }
+    }
+
+    /// Deletes an agent and its identity; its results stay.
+    pub(crate) fn delete_agent(&self, name: &str) -> Result<(), Problem> {
+        let id = self.change(|registry| match registry.agents.remove(name) {
+            Some(agent) => Ok((vec![Written::AgentGone(agent.id)], agent.id)),
+            None => Err(no_such("agent", name, registry.agents.keys())),
+        })?;
+        lock(&self.sessions).end(id);
+        lock(&self.presence).remove(&id);
+        lock(&self.progress).cursors.remove(&id);
+        Ok(())
+    }
+
+    /// Applies monitors: all of them or none.
+    pub(crate) fn apply(&self, apply: &Apply) -> Result<ApplyAnswer, Problem> {
+        let wanted = monitors::parse_all(&apply.monitors, self.checks.as_ref()).map_err(invalid)?;
+        let now = self.now().wall;
+        let (changes, gone) = self.change(|registry| {
+            let new_id = || MonitorId(uuid::Uuid::new_v4());
+            let plan = monitors::plan(&registry.monitors, wanted, apply.prune, now, new_id);
+            if apply.dry_run || plan.is_empty() {
+                return Ok((vec![], (plan.changes, vec![])));
+            }
+            let gone: Vec<_> = plan.gone.iter().map(|m| m.id).collect();
+            let deleted = plan.gone.into_iter().map(|m| {
+                registry.monitors.remove(&m.spec.name);
+                Written::MonitorGone(m.id)
+            });
+            let mut written: Vec<_> = deleted.collect();
+            for monitor in plan.put {
+                registry.monitors.insert(monitor.spec.name.clone(), monitor.clone());
+                written.push(Written::Monitor(monitor));
+            }
+            Ok((written, (plan.changes, gone)))
+        })?;
+        self.forget_latest(&gone);
+        Ok(ApplyAnswer { changes })
+    }
+
+    /// Deletes a monitor; its results stay.
+    pub(crate) fn delete_monitor(&self, name: &str) -> Result<(), Problem> {
+        let id = self.change(|registry| match registry.monitors.remove(name) {
+            Some(monitor) => Ok((vec![Written::MonitorGone(monitor.id)], monitor.id)),
+            None => Err(no_such("monitor", name, registry.monitors.keys())),
+        })?;
+        self.forget_latest(&[id]);
+        Ok(())
+    }
+
+    fn forget_latest(&self, gone: &[MonitorId]) {
+        let mut progress = lock(&self.progress);
+        gone.iter().for_each(|id| drop(progress.latest.remove(id)));
+    }
+
+    /// All monitors, by name.
+    pub(crate) fn monitors(&self) -> Vec<MonitorView> {
+        let registry = self.registry();
+        registry.monitors.values().map(|m| self.monitor_view(&registry, m)).collect()
+    }
+
+    /// One monitor.
+    pub(crate) fn monitor(&self, name: &str) -> Result<MonitorView, Problem> {
+        let registry = self.registry();
+        match registry.monitors.get(name) {
+            Some(monitor) => Ok(self.monitor_view(&registry, monitor)),
+            None => Err(no_such("monitor", name, registry.monitors.keys())),
+        }
+    }
+
+    fn monitor_view(&self, registry: &Registry, monitor: &Monitor) -> MonitorView {
+        let now = self.now().wall;
+        let latest = lock(&self.progress).latest.get(&monitor.id).cloned().unwrap_or_default();
+        let state_at = |location: &String| {
+            let row = latest.get(location);
+            let mut here = registry.agents.values().filter(|a| a.location == *location && a.device.is_some());
+            let present = here.any(|a| self.is_present(a.id));
+            LocationState {
+                location: location.clone(),
+                agent: row.map(|r| r.agent_name.clone()),
+                state: judge::shown(monitor, row, present, now),
+                code: row.map(|r| r.result.code.clone()),
+                summary: row.map(|r| r.result.summary.clone()),
+                last_result_at: row.map(|r| r.result.started_at),
+            }
+        };
+        let by_location: Vec<_> = monitor.spec.locations.iter().map(state_at).collect();
+        let state = judge::worst(by_location.iter().map(|l| l.state));
+        MonitorView { id: monitor.id, spec: monitor.spec.clone(), state, by_location }
+    }
+
+    /// The states of a monitor in the last hour, a minute each.
+    pub(crate) fn bar(&self, monitor: &Monitor) -> Result<[Shown; judge::SLOTS], Problem> {
+        let (now, registry) = (self.now().wall, self.registry());
+        let from = judge::bar_from(monitor, now);
+        let points = self.store.history(monitor.id, from, now.plus_millis(1)).map_err(|e| failed(&e))?;
+        let gaps = self.store.gaps(None, GAPS_OF_A_BAR).map_err(|e| failed(&e))?;
+        let involved = |agent| points.iter().any(|p| p.agent == agent);
+        let lost: Vec<_> = gaps
+            .iter()
+            .filter(|kept| involved(kept.agent))
+            .filter_map(|kept| Some((kept.gap.first_at?, kept.gap.last_at?)))
+            .collect();
+        let location = |point: &crate::store::Point| match registry.agent(point.agent) {
+            Some(agent) => agent.location.clone(),
+            None => point.agent.to_string(),
+        };
+        Ok(judge::bar(monitor, &points, location, &lost, now))
+    }
+
+    /// The newest results that match.
+    pub(crate) fn results(&self, wanted: &Wanted) -> Result<ResultsPage, Problem> {
+        let filter = self.filter(wanted)?;
+        let upto = self.store.arrived();
+        let mut rows = self.store.newest(&filter, upto, wanted.limit).map_err(|e| failed(&e))?;
+        rows.sort_by_key(|r| (r.result.started_at, r.result.id));
+        Ok(ResultsPage { results: self.views(rows), cursor: upto.to_string() })
+    }
+
+    /// What was stored after a cursor and matches.
+    pub(crate) fn results_after(&self, wanted: &Wanted, after: u64) -> Result<ResultsPage, Problem> {
+        let filter = self.filter(wanted)?;
+        let (rows, upto) = self.store.arrivals(after, &filter, wanted.limit).map_err(|e| failed(&e))?;
+        Ok(ResultsPage { results: self.views(rows), cursor: upto.to_string() })
+    }
+
+    fn filter(&self, wanted: &Wanted) -> Result<Filter, Problem> {
+        let registry = self.registry();
+        let monitor = wanted.monitor.as_ref().map(|name| match registry.monitors.get(name) {
+            Some(monitor) => Ok(monitor.id),
+            None => {
+                name.parse().map(MonitorId).map_err(|_| no_such("monitor", name, registry.monitors.keys()))
+            }
+        });
+        let agent = wanted.agent.as_ref().map(|name| match registry.agents.get(name) {
+            Some(agent) => Ok(agent.id),
+            None => name.parse().map(AgentId).map_err(|_| no_such("agent", name, registry.agents.keys())),
+        });
+        Ok(Filter { monitor: monitor.transpose()?, agent: agent.transpose()?, since: wanted.since })
+    }
+
+    fn views(&self, rows: Vec<Row>) -> Vec<ResultView> {
+        let registry = self.registry();
+        let names: std::collections::HashMap<_, _> =
+            registry.monitors.values().map(|m| (m.id, &m.spec.name)).collect();
+        let view = |row: Row| ResultView {
+            monitor: match names.get(&row.result.monitor_id) {
+                Some(name) => (*name).clone(),
+                None => row.result.monitor_id.to_string(),
+            },
+            agent: row.agent_name,
+            location: row.location,
+            epoch: row.position.epoch,
+            seq: row.position.seq,
+            result: row.result,
+            received_at: row.received_at,
+            delivery: row.delivery,
+        };
+        rows.into_iter().map(view).collect()
+    }
+
+    /// Gaps, newest receipt first.
+    pub(crate) fn gaps(&self, agent: Option<String>, limit: usize) -> Result<Vec<GapView>, Problem> {
+        let filter = self.filter(&Wanted { agent, ..Wanted::default() })?;
+        let gaps = self.store.gaps(filter.agent, limit).map_err(|e| failed(&e))?;
+        let view = |kept: crate::store::KeptGap| GapView {
+            agent: kept.agent_name,
+            gap: kept.gap,
+            received_at: kept.received_at,
+        };
+        Ok(gaps.into_iter().map(view).collect())
+    }
+}
+
+fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> Problem {
+    let known: Vec<_> = known.map(String::as_str).collect();
+    let hint =
+        monitors::nearest(name, &known).map_or(String::new(), |near| format!(": did you mean {near}?"));
+    Problem::new(Problem::NOT_FOUND, format!("there is no {what} {name:?}{hint}"))
+}
+
+/// Gaps that a bar looks at: the newest ones.
+const GAPS_OF_A_BAR: usize = 1000;

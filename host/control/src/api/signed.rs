@@ -1,0 +1,112 @@
+//! Answers to agents, signed for exactly the request that they answer: successes and problems alike. An answer without a signature is
+//! a network error to an agent, so nothing in between can say anything in our name.
+
+use std::sync::Arc;
+
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, header as http_header, request::Parts};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use uuid::Uuid;
+use wire::signature::{Stamp, header};
+use wire::{AgentId, Problem};
+
+use super::reply::{PROBLEM, bearer, status, unauthorized};
+use crate::control::Control;
+use crate::uplink::Signed;
+
+/// A success, before its signature.
+#[derive(Debug)]
+pub(super) struct Reply {
+    status: StatusCode,
+    etag: String,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    /// 200 with this as JSON.
+    pub(super) fn json<T: Serialize>(value: &T) -> Self {
+        let body = serde_json::to_vec(value).expect("answers have texts as keys");
+        Self { status: StatusCode::OK, etag: String::new(), body }
+    }
+
+    /// The same, with an ETag.
+    pub(super) fn tagged(self, etag: String) -> Self {
+        Self { etag, ..self }
+    }
+
+    /// 304.
+    pub(super) fn not_modified(etag: String) -> Self {
+        Self { status: StatusCode::NOT_MODIFIED, etag, body: vec![] }
+    }
+}
+
+/// Reads a stamped request, has it answered, and signs whatever the answer is.
+pub(super) async fn answer<F>(
+    control: Arc<Control>,
+    request: Request,
+    work: impl FnOnce(Arc<Control>, Signed, Vec<u8>, HeaderMap) -> F,
+) -> Response
+where
+    F: Future<Output = Result<Reply, Problem>>,
+{
+    let (parts, body) = request.into_parts();
+    let Some(signed) = read(&parts) else {
+        let detail = "the request needs an authorization header and the five picket- headers";
+        return super::Failure(unauthorized(detail)).into_response();
+    };
+    let stamp = signed.stamp.clone();
+    let outcome = match to_bytes(body, wire::BODY_LIMIT).await {
+        Ok(body) => work(control.clone(), signed, body.to_vec(), parts.headers).await,
+        Err(_) => {
+            let detail = format!("the body is cut, or larger than {} bytes", wire::BODY_LIMIT);
+            Err(Problem::new(Problem::TOO_LARGE, detail))
+        }
+    };
+    sign(&control, &stamp, outcome)
+}
+
+/// The answer with its signature.
+pub(super) fn sign(control: &Control, stamp: &Stamp, outcome: Result<Reply, Problem>) -> Response {
+    let (Reply { status, etag, body }, kind) = match outcome {
+        Ok(reply) => (reply, "application/json"),
+        Err(problem) => {
+            let body = serde_json::to_vec(&problem).expect("a problem is texts");
+            (Reply { status: status(&problem), etag: String::new(), body }, PROBLEM)
+        }
+    };
+    let signature = stamp.sign_answer(&control.keys.server, status.as_u16(), &etag, &body);
+    let mut headers = vec![(header::SIGNATURE, signature)];
+    if !etag.is_empty() {
+        headers.push((http_header::ETAG.as_str(), etag));
+    }
+    if !body.is_empty() {
+        headers.push((http_header::CONTENT_TYPE.as_str(), kind.to_owned()));
+    }
+    let mut response = (status, body).into_response();
+    response.headers_mut().remove(http_header::CONTENT_TYPE);
+    for (name, value) in headers {
+        let value = value.parse().expect("signatures, tags and types are ASCII without control characters");
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+fn read(parts: &Parts) -> Option<Signed> {
+    let text = |name: &str| parts.headers.get(name)?.to_str().ok();
+    let lease = text(header::LEASE)?.to_owned();
+    let stamp = Stamp {
+        agent: AgentId(text(header::AGENT)?.parse::<Uuid>().ok()?),
+        generation: text(header::GENERATION)?.parse().ok()?,
+        lease,
+        counter: text(header::COUNTER)?.parse().ok()?,
+    };
+    Some(Signed {
+        stamp,
+        token: bearer(&parts.headers)?.to_owned(),
+        signature: text(header::SIGNATURE)?.to_owned(),
+        method: parts.method.to_string(),
+        path: parts.uri.path_and_query()?.to_string(),
+    })
+}

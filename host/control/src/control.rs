@@ -1,0 +1,266 @@
+//! The state that everything shares: what is kept, held in memory, and who is present. Owns the locks; what is decided is decided by
+//! the pure modules, what is written is written by the store.
+//!
+//! Methods here block on the disk: callers are on threads that may. A change holds `changing` from its reading to its end, so changes
+//! happen one after another; readers take the registry as it was last.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use wire::plugin::PluginView;
+use wire::{AgentId, HEARTBEAT_S, MonitorId, Position, Problem, Timestamp};
+
+use crate::agents::Agent;
+use crate::assign::{self, Candidate, Placement};
+use crate::clock::{Clock, Now};
+use crate::identity::keys::Keys;
+use crate::identity::lease::Sessions;
+use crate::monitors::{Checks, Monitor};
+use crate::page::Logins;
+use crate::store::{self, Row, Store, Write};
+
+/// The control plane without its server.
+pub(crate) struct Control {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) keys: Keys,
+    pub(crate) checks: Box<dyn Checks>,
+    pub(crate) plugins: Vec<PluginView>,
+    pub(crate) setup_token_ttl: Duration,
+    /// Whether browsers reach us by TLS.
+    pub(crate) secure: bool,
+    pub(crate) sessions: Mutex<Sessions>,
+    pub(crate) presence: Mutex<HashMap<AgentId, Presence>>,
+    pub(crate) logins: Mutex<Logins>,
+    pub(crate) progress: Mutex<Progress>,
+    /// Arrival of the last result, for those who follow.
+    pub(crate) arrived: watch::Sender<u64>,
+    /// Counts the changes of what agents are told.
+    pub(crate) told: watch::Sender<u64>,
+    /// Whether it ends: whoever waits for something stops waiting.
+    pub(crate) closing: watch::Sender<bool>,
+    registry: RwLock<Arc<Registry>>,
+    placement: RwLock<Arc<Placement>>,
+    changing: Mutex<()>,
+}
+
+/// What is kept of agents and monitors.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registry {
+    pub(crate) agents: BTreeMap<String, Agent>,
+    pub(crate) monitors: BTreeMap<String, Monitor>,
+    pub(crate) version: u64,
+}
+
+/// What an agent said last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Presence {
+    /// By the clock that never jumps; none since the start.
+    pub(crate) seen_up_ms: Option<u64>,
+    pub(crate) seen_at: Option<Timestamp>,
+    pub(crate) pending: Option<u64>,
+}
+
+/// How far each history is stored, and the latest results. Held by one ingest at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) cursors: HashMap<AgentId, Position>,
+    pub(crate) latest: HashMap<MonitorId, BTreeMap<String, Row>>,
+}
+
+/// What a [`Control`] is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) keys: Keys,
+    pub(crate) checks: Box<dyn Checks>,
+    pub(crate) plugins: Vec<PluginView>,
+    pub(crate) setup_token_ttl: Duration,
+    pub(crate) secure: bool,
+}
+
+impl Control {
+    /// Loads what the store keeps. Each start has a configuration version of its own: after it the monitors may be placed anew.
+    pub(crate) fn load(parts: Parts) -> Result<Self, store::Error> {
+        let Parts { store, clock, keys, checks, plugins, setup_token_ttl, secure } = parts;
+        let kept = store.load()?;
+        let version = kept.version + 1;
+        store.commit(&[Write::Version(version)])?;
+        let mut progress = Progress::default();
+        let mut presence = HashMap::<_, Presence>::new();
+        for (agent, cursor, at) in kept.cursors {
+            progress.cursors.insert(agent, cursor);
+            presence.entry(agent).or_default().seen_at = Some(at);
+        }
+        for row in kept.latest {
+            progress.latest.entry(row.result.monitor_id).or_default().insert(row.location.clone(), row);
+        }
+        let registry = Registry {
+            agents: kept.agents.into_iter().map(|a| (a.name.clone(), a)).collect(),
+            monitors: kept.monitors.into_iter().map(|m| (m.spec.name.clone(), m)).collect(),
+            version,
+        };
+        let control = Self {
+            arrived: watch::Sender::new(store.arrived()),
+            told: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
+            sessions: Mutex::default(),
+            presence: Mutex::new(presence),
+            logins: Mutex::default(),
+            progress: Mutex::new(progress),
+            registry: RwLock::new(Arc::new(registry)),
+            placement: RwLock::default(),
+            changing: Mutex::default(),
+            store,
+            clock,
+            keys,
+            checks,
+            plugins,
+            setup_token_ttl,
+            secure,
+        };
+        *write(&control.placement) = Arc::new(control.place());
+        Ok(control)
+    }
+
+    /// What both clocks say.
+    pub(crate) fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    /// Agents and monitors as they are.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Which monitors an agent runs.
+    pub(crate) fn placement(&self) -> Arc<Placement> {
+        self.placement.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes agents and monitors: `decide` sees them as they are and gives what to write beside an answer; memory follows the disk.
+    pub(crate) fn change<T>(
+        &self,
+        decide: impl FnOnce(&mut Registry) -> Result<(Vec<Written>, T), Problem>,
+    ) -> Result<T, Problem> {
+        let _alone = lock(&self.changing);
+        let mut registry = Registry::clone(&self.registry());
+        let (written, answer) = decide(&mut registry)?;
+        if written.is_empty() {
+            return Ok(answer);
+        }
+        if written.iter().any(Written::moves_monitors) {
+            registry.version += 1;
+        }
+        let writes = written.iter().map(Written::as_write).chain([Write::Version(registry.version)]);
+        self.store.commit(&writes.collect::<Vec<_>>()).map_err(|e| failed(&e))?;
+        *write(&self.registry) = Arc::new(registry);
+        if written.iter().any(Written::moves_monitors) {
+            *write(&self.placement) = Arc::new(self.place());
+            self.told.send_modify(|n| *n += 1);
+        }
+        Ok(answer)
+    }
+
+    /// Moves monitors away from agents that are gone and back to those that came.
+    pub(crate) fn settle(&self) -> Result<(), store::Error> {
+        let _alone = lock(&self.changing);
+        let placement = self.place();
+        if placement == *self.placement() {
+            return Ok(());
+        }
+        let mut registry = Registry::clone(&self.registry());
+        registry.version += 1;
+        self.store.commit(&[Write::Version(registry.version)])?;
+        *write(&self.registry) = Arc::new(registry);
+        *write(&self.placement) = Arc::new(placement);
+        self.told.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    fn place(&self) -> Placement {
+        let registry = self.registry();
+        let candidates: Vec<_> = registry
+            .agents
+            .values()
+            .filter(|a| a.device.is_some())
+            .map(|a| Candidate { id: a.id, location: a.location.clone(), present: self.is_present(a.id) })
+            .collect();
+        assign::place(registry.monitors.values(), &candidates)
+    }
+
+    /// Whether the agent was heard from within three heartbeats. While the control plane itself is younger than that, everybody is
+    /// taken to be there: nothing moves because of a restart.
+    pub(crate) fn is_present(&self, agent: AgentId) -> bool {
+        let up_ms = self.now().up_ms;
+        up_ms < AWAY_MS || self.is_connected(agent)
+    }
+
+    /// Whether the agent was heard from within three heartbeats.
+    pub(crate) fn is_connected(&self, agent: AgentId) -> bool {
+        let seen = lock(&self.presence).get(&agent).and_then(|p| p.seen_up_ms);
+        seen.is_some_and(|seen| self.now().up_ms.saturating_sub(seen) <= AWAY_MS)
+    }
+
+    /// Remembers a sign of life. Gives whether the agent was away.
+    pub(crate) fn seen(&self, agent: AgentId, pending: Option<u64>) -> bool {
+        let (now, was) = (self.now(), self.is_connected(agent));
+        let mut presence = lock(&self.presence);
+        let entry = presence.entry(agent).or_default();
+        entry.seen_up_ms = Some(now.up_ms);
+        entry.seen_at = Some(now.wall);
+        entry.pending = pending.or(entry.pending);
+        !was
+    }
+}
+
+impl Registry {
+    pub(crate) fn agent(&self, id: AgentId) -> Option<&Agent> {
+        self.agents.values().find(|a| a.id == id)
+    }
+}
+
+/// A [`Write`] that owns what it writes.
+pub(crate) enum Written {
+    /// `true` where monitors may move because of it.
+    Agent(Agent, bool),
+    AgentGone(AgentId),
+    Monitor(Monitor),
+    MonitorGone(MonitorId),
+}
+
+impl Written {
+    fn moves_monitors(&self) -> bool {
+        !matches!(self, Self::Agent(_, false))
+    }
+
+    fn as_write(&self) -> Write<'_> {
+        match self {
+            Self::Agent(agent, _) => Write::Agent(agent),
+            Self::AgentGone(id) => Write::AgentGone(*id),
+            Self::Monitor(monitor) => Write::Monitor(monitor),
+            Self::MonitorGone(id) => Write::MonitorGone(*id),
+        }
+    }
+}
+
+/// A lock whose holder panicked protects values that are replaced whole: they are good.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The store's failure as an answer: the log tells the operator why, the caller only learns that it is worth trying again.
+pub(crate) fn failed(error: &store::Error) -> Problem {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::error!(%error, cause, "the store failed");
+    Problem::new(Problem::INTERNAL, "the control plane cannot reach its store: try again")
+}
+
+/// Three heartbeats.
+const AWAY_MS: u64 = 3 * HEARTBEAT_S * 1000;

@@ -1,0 +1,122 @@
+//! What a monitor shows: its state now, and the bar of its last hour. Pure. Only what is known counts: a result speaks for two
+//! intervals, its timeout and a grace, then the monitor is unknown.
+
+use std::collections::HashMap;
+
+use wire::Timestamp;
+use wire::admin::Shown;
+use wire::results::Delivery;
+
+use crate::monitors::Monitor;
+use crate::store::{Point, Row};
+
+/// What a monitor shows at one location. `present`: whether an agent of the location is.
+pub(crate) fn shown(monitor: &Monitor, latest: Option<&Row>, present: bool, now: Timestamp) -> Shown {
+    match latest {
+        _ if !monitor.spec.enabled => Shown::Disabled,
+        None => Shown::Pending,
+        Some(row) if !present || now > spoken(row).plus_millis(validity_ms(monitor)) => Shown::Unknown,
+        Some(row) => row.result.state.into(),
+    }
+}
+
+/// When a result was true. A live one when it came, by our own clock; another one when it was made, by the agent's, though never
+/// later than it came: so an old result that arrives now does not look fresh.
+fn spoken(row: &Row) -> Timestamp {
+    match row.delivery {
+        Delivery::Live => row.received_at,
+        Delivery::Buffered | Delivery::Late => row.at(),
+    }
+}
+
+/// How long a result speaks.
+fn validity_ms(monitor: &Monitor) -> i64 {
+    i64::try_from(monitor.interval_ms * 2 + monitor.timeout_ms).unwrap_or(i64::MAX).saturating_add(GRACE_MS)
+}
+
+/// Whether `new` takes the place of `old` as the latest of its monitor and location: within an agent's history by position, between
+/// agents by time.
+pub(crate) fn replaces(new: &Row, old: &Row) -> bool {
+    if new.agent == old.agent { new.position > old.position } else { spoken(new) >= spoken(old) }
+}
+
+/// The worst of several: what speaks about the target first, then what is not known, then what is well.
+pub(crate) fn worst(states: impl IntoIterator<Item = Shown>) -> Shown {
+    states.into_iter().min_by_key(|s| rank(*s)).unwrap_or(Shown::Pending)
+}
+
+fn rank(state: Shown) -> u8 {
+    match state {
+        Shown::Down => 0,
+        Shown::Degraded => 1,
+        Shown::Error => 2,
+        Shown::Unknown => 3,
+        Shown::Up => 4,
+        Shown::Pending => 5,
+        Shown::Disabled => 6,
+    }
+}
+
+/// The last hour in slots of a minute, oldest first: the worst state of each. `points` begin at [`bar_from`].
+/// Buffered results fill the slots in which they were made. Nothing is known where nothing was heard for longer than a result
+/// speaks; `Pending` before the first result.
+pub(crate) fn bar(
+    monitor: &Monitor,
+    points: &[Point],
+    location: impl Fn(&Point) -> String,
+    lost: &[(Timestamp, Timestamp)],
+    now: Timestamp,
+) -> [Shown; SLOTS] {
+    let mut locations = HashMap::<String, Vec<&Point>>::new();
+    for point in points {
+        locations.entry(location(point)).or_default().push(point);
+    }
+    let bars: Vec<_> = locations.values().map(|points| bar_of(monitor, points, lost, now)).collect();
+    std::array::from_fn(|slot| worst(bars.iter().map(|bar| bar[slot])))
+}
+
+fn bar_of(
+    monitor: &Monitor,
+    points: &[&Point],
+    lost: &[(Timestamp, Timestamp)],
+    now: Timestamp,
+) -> [Shown; SLOTS] {
+    let validity = validity_ms(monitor);
+    std::array::from_fn(|slot| {
+        let (from, to) = slot_times(slot, now);
+        let first_after = points.partition_point(|p| p.at < to);
+        let first_within = points.partition_point(|p| p.at < from);
+        if first_within < first_after {
+            return worst(points[first_within..first_after].iter().map(|p| p.state.into()));
+        }
+        match first_within.checked_sub(1).map(|before| points[before]) {
+            None => Shown::Pending,
+            Some(_) if lost.iter().any(|(first, last)| *first < to && from <= *last) => Shown::Unknown,
+            Some(before) if before.at.plus_millis(validity) >= from => before.state.into(),
+            Some(_) => Shown::Unknown,
+        }
+    })
+}
+
+/// The time from when on points are wanted for a bar.
+pub(crate) fn bar_from(monitor: &Monitor, now: Timestamp) -> Timestamp {
+    now.plus_millis(-HOUR_MS).plus_millis(validity_ms(monitor).saturating_neg())
+}
+
+/// When a slot of the bar begins and ends.
+pub(crate) fn slot_times(slot: usize, now: Timestamp) -> (Timestamp, Timestamp) {
+    let back = i64::try_from(SLOTS - slot).unwrap_or(0) * SLOT_MS;
+    (now.plus_millis(-back), now.plus_millis(SLOT_MS - back))
+}
+
+/// Slots of the bar.
+pub(crate) const SLOTS: usize = 60;
+
+const SLOT_MS: i64 = 60_000;
+const HOUR_MS: i64 = 3_600_000;
+
+/// For the way from the agent to here.
+const GRACE_MS: i64 = 10_000;
+
+#[cfg(test)]
+mod tests;

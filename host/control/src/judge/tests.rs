@@ -1,0 +1,107 @@
+use uuid::Uuid;
+use wire::results::State;
+use wire::{AgentId, Position};
+
+use super::*;
+use crate::monitors::tests::monitor;
+use crate::store::tests::row;
+
+/// Interval 60 s, timeout 10 s: a result speaks for 140 s.
+fn subject() -> Monitor {
+    monitor(1, "shop", &["dc1"])
+}
+
+fn at(s: i64) -> Timestamp {
+    Timestamp::from_millis(s * 1000)
+}
+
+fn latest(state: State, delivery: Delivery, started_s: i64, received_s: i64) -> Row {
+    let mut row = row(1, 1, 1, at(started_s));
+    row.result.state = state;
+    Row { delivery, received_at: at(received_s), ..row }
+}
+
+#[test]
+fn a_result_speaks_for_two_intervals_and_the_timeout_and_the_grace() {
+    let check = |row: &Row, now, expected| assert_eq!(shown(&subject(), Some(row), true, at(now)), expected);
+    let live = latest(State::Down, Delivery::Live, 0, 1000);
+    check(&live, 1140, Shown::Down);
+    check(&live, 1141, Shown::Unknown);
+    let buffered = latest(State::Up, Delivery::Buffered, 900, 1000);
+    check(&buffered, 1040, Shown::Up);
+    check(&buffered, 1041, Shown::Unknown);
+    let from_the_future = latest(State::Up, Delivery::Late, 99_999, 1000);
+    check(&from_the_future, 1141, Shown::Unknown);
+}
+
+#[test]
+fn without_a_result_a_monitor_is_pending_and_without_an_agent_unknown() {
+    let live = latest(State::Up, Delivery::Live, 0, 1000);
+    assert_eq!(shown(&subject(), None, false, at(0)), Shown::Pending);
+    assert_eq!(shown(&subject(), Some(&live), false, at(1001)), Shown::Unknown);
+    let mut disabled = subject();
+    disabled.spec.enabled = false;
+    assert_eq!(shown(&disabled, Some(&live), true, at(1001)), Shown::Disabled);
+}
+
+#[test]
+fn the_worst_speaks_about_the_target_first() {
+    use Shown::*;
+    assert_eq!(worst([Up, Down, Error]), Down);
+    assert_eq!(worst([Up, Error, Degraded]), Degraded);
+    assert_eq!(worst([Up, Unknown, Error]), Error);
+    assert_eq!(worst([Up, Unknown, Pending]), Unknown);
+    assert_eq!(worst([Up, Pending]), Up);
+    assert_eq!(worst([]), Pending);
+}
+
+#[test]
+fn the_latest_result_is_the_last_of_its_agent_and_the_newest_among_agents() {
+    let old = latest(State::Up, Delivery::Live, 100, 100);
+    let next =
+        Row { position: Position { epoch: 1, seq: 2 }, ..latest(State::Up, Delivery::Buffered, 50, 200) };
+    assert!(replaces(&next, &old) && !replaces(&old, &next));
+    let other = Row { agent: AgentId(Uuid::from_u128(9)), ..latest(State::Up, Delivery::Buffered, 99, 200) };
+    assert!(!replaces(&other, &old), "made before, though it came later");
+}
+
+fn bar_text(points: &[(i64, State, u128)], lost: &[(Timestamp, Timestamp)]) -> String {
+    let points: Vec<_> = points
+        .iter()
+        .map(|(s, state, agent)| Point { at: at(*s), state: *state, agent: AgentId(Uuid::from_u128(*agent)) })
+        .collect();
+    let bar = bar(&subject(), &points, |p| p.agent.to_string(), lost, at(3600));
+    bar.iter()
+        .map(|s| match s {
+            Shown::Up => 'u',
+            Shown::Down => 'D',
+            Shown::Unknown => '?',
+            Shown::Pending => '.',
+            Shown::Degraded | Shown::Error | Shown::Disabled => 'x',
+        })
+        .collect()
+}
+
+#[test]
+fn the_bar_shows_the_worst_of_each_minute_and_unknown_where_nothing_was_heard() {
+    let points = [(600, State::Up, 1), (610, State::Down, 1), (660, State::Up, 1), (3590, State::Up, 1)];
+    let expected = format!("{}Duuu{}u", ".".repeat(10), "?".repeat(45));
+    assert_eq!(bar_text(&points, &[]), expected);
+}
+
+#[test]
+fn a_location_that_joins_later_does_not_hide_what_was_known_before() {
+    let points: Vec<_> = (0..60).map(|m| (m * 60, State::Up, 1)).chain([(3000, State::Down, 2)]).collect();
+    let mut points = points;
+    points.sort_by_key(|p| p.0);
+    let bar = bar_text(&points, &[]);
+    assert_eq!(&bar[..54], &format!("{}DDDD", "u".repeat(50)), "down, and it speaks for 140 s");
+    assert_eq!(&bar[54..], "??????");
+}
+
+#[test]
+fn a_gap_is_unknown_even_where_the_result_before_would_still_speak() {
+    let points = [(0, State::Up, 1), (180, State::Up, 1)];
+    let bar = bar_text(&points, &[(at(60), at(130))]);
+    assert_eq!(&bar[..6], "u??uuu");
+}

@@ -1,0 +1,133 @@
+//! Monitors: what is kept of each, and what an apply changes. Pure; `spec` reads what people wrote.
+
+mod spec;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use wire::admin::{Applied, Change, MonitorSpec};
+use wire::{Mistake, MonitorId, Timestamp};
+
+pub(crate) use spec::{Checks, Parsed, Refused, nearest, parse};
+
+/// A monitor, checked and completed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Monitor {
+    /// Another one for a monitor that was deleted and made again under the same name.
+    pub id: MonitorId,
+    /// As people wrote it, defaults filled in.
+    pub spec: MonitorSpec,
+    /// From start to start.
+    pub interval_ms: u64,
+    /// From resolve to verdict.
+    pub timeout_ms: u64,
+    /// When it was first applied.
+    pub created_at: Timestamp,
+}
+
+impl Monitor {
+    /// SHA-256 over check, configuration and allow, lower-case hexadecimal.
+    pub(crate) fn digest(&self) -> String {
+        let MonitorSpec { check, config, allow, .. } = &self.spec;
+        hex::encode(Sha256::digest(serde_json::json!([check, config, allow]).to_string()))
+    }
+}
+
+/// What an apply comes to.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    /// For whoever asked: in the order of the request, deleted ones last.
+    pub changes: Vec<Applied>,
+    /// New and different monitors.
+    pub put: Vec<Monitor>,
+    /// Monitors that are no more.
+    pub gone: Vec<Monitor>,
+}
+
+impl Plan {
+    /// Whether nothing is to be done.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// Reads every monitor of an apply; all mistakes of all monitors, or all monitors.
+pub(crate) fn parse_all(raw: &[Value], checks: &dyn Checks) -> Result<Vec<Parsed>, Vec<Mistake>> {
+    let (mut monitors, mut mistakes) = (Vec::new(), Vec::new());
+    let mut names = BTreeMap::<String, usize>::new();
+    for (index, raw) in raw.iter().enumerate() {
+        if let Some(name) = raw["name"].as_str()
+            && let Some(first) = names.insert(name.to_owned(), index)
+        {
+            let message =
+                format!("monitor {name:?} stands at /monitors/{first} already: give each a name of its own");
+            mistakes.push(Mistake { at: format!("/monitors/{index}/name"), message });
+        }
+        match parse(&format!("/monitors/{index}"), raw, checks) {
+            Ok(parsed) => monitors.push(parsed),
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    if mistakes.is_empty() { Ok(monitors) } else { Err(mistakes) }
+}
+
+/// Compares what was asked for with what there is. An unchanged name keeps its id.
+pub(crate) fn plan(
+    current: &BTreeMap<String, Monitor>,
+    wanted: Vec<Parsed>,
+    prune: bool,
+    now: Timestamp,
+    new_id: impl Fn() -> MonitorId,
+) -> Plan {
+    let mut plan = Plan::default();
+    let pruned = current.values().filter(|m| prune && !wanted.iter().any(|w| w.spec.name == m.spec.name));
+    plan.gone = pruned.cloned().collect();
+    for Parsed { spec, interval_ms, timeout_ms } in wanted {
+        let monitor = spec.name.clone();
+        let old = current.get(&monitor);
+        let (id, created_at) = old.map_or_else(|| (new_id(), now), |m| (m.id, m.created_at));
+        let new = Monitor { id, spec, interval_ms, timeout_ms, created_at };
+        let (change, changed) = match old {
+            None => (Change::Created, vec![]),
+            Some(old) if *old == new => (Change::Unchanged, vec![]),
+            Some(old) => (Change::Updated, differences(old, &new)),
+        };
+        if change != Change::Unchanged {
+            plan.put.push(new);
+        }
+        plan.changes.push(Applied { monitor, change, changed });
+    }
+    plan.changes.extend(plan.gone.iter().map(|m| Applied {
+        monitor: m.spec.name.clone(),
+        change: Change::Deleted,
+        changed: vec![],
+    }));
+    plan
+}
+
+fn differences(old: &Monitor, new: &Monitor) -> Vec<String> {
+    let value = |m: &Monitor| serde_json::to_value(&m.spec).expect("maps of a spec have text keys");
+    let mut found = Vec::new();
+    compare("", &value(old), &value(new), &mut found);
+    found
+}
+
+fn compare(at: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let added = new.keys().filter(|k| !old.contains_key(*k));
+            for key in old.keys().chain(added) {
+                let null = &Value::Null;
+                let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+                compare(&at, old.get(key).unwrap_or(null), new.get(key).unwrap_or(null), found);
+            }
+        }
+        _ if old == new => {}
+        _ => found.push(at.to_owned()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,137 @@
+//! The first page: what is wrong, then everything.
+
+use maud::{Markup, html};
+use wire::Problem;
+use wire::admin::{AgentState, AgentView, GapView, MonitorView, Shown};
+
+use super::frame;
+use crate::control::Control;
+use crate::judge::SLOTS;
+
+/// Renders it.
+pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
+    let registry = control.registry();
+    let now = control.now().wall;
+    let mut monitors = Vec::new();
+    for view in control.monitors() {
+        let bar = match registry.monitors.get(&view.spec.name) {
+            Some(monitor) => control.bar(monitor)?,
+            None => [Shown::Pending; SLOTS],
+        };
+        monitors.push((view, bar));
+    }
+    let (agents, gaps) = (control.agents(), control.gaps(None, 5)?);
+    let body = html! {
+        h1.hidden { "Overview" }
+        (totals(&monitors))
+        section aria-labelledby="monitors" {
+            h2 #monitors { "Monitors" }
+            @if monitors.is_empty() {
+                p.notice { "None yet. Write a monitors.yaml and apply it: " code { "picket monitors apply -f monitors.yaml" } }
+            } @else {
+                div.scroll { table {
+                    thead { tr { th { "Monitor" } th { "State" } th.wide { "Last hour" } th { "Latest" } th { "When" } } }
+                    tbody { @for (view, bar) in &monitors { (monitor_row(view, &frame::bar(bar, now), now)) } }
+                } }
+            }
+        }
+        section aria-labelledby="agents" {
+            h2 #agents { "Agents" }
+            @if agents.is_empty() {
+                p.notice { "None yet. Create one: " code { "picket agents create edge-1 --location dc1" } }
+            } @else {
+                div.scroll { table {
+                    thead { tr { th { "Agent" } th { "State" } th { "Location" } th { "Last seen" } th { "Pending" } th { "Version" } } }
+                    tbody { @for agent in &agents { (agent_row(agent, now)) } }
+                } }
+            }
+        }
+        @if !gaps.is_empty() { (gap_list(&gaps, now)) }
+    };
+    Ok(frame::page("Picket", Some(5), &body))
+}
+
+fn totals(monitors: &[(MonitorView, [Shown; SLOTS])]) -> Markup {
+    let order = [
+        Shown::Down,
+        Shown::Degraded,
+        Shown::Error,
+        Shown::Unknown,
+        Shown::Up,
+        Shown::Pending,
+        Shown::Disabled,
+    ];
+    let counted = order.map(|state| (state, monitors.iter().filter(|(m, _)| m.state == state).count()));
+    html! {
+        ul.totals {
+            @for (state, count) in counted.iter().filter(|(state, n)| *n > 0 || *state == Shown::Up) {
+                li class=(state.as_str()) { strong { (count) } " " (state.as_str()) }
+            }
+        }
+    }
+}
+
+fn monitor_row(view: &MonitorView, bar: &Markup, now: wire::Timestamp) -> Markup {
+    let worst = view.by_location.iter().find(|l| l.state == view.state);
+    let latest = view.by_location.iter().filter_map(|l| l.last_result_at).max();
+    html! {
+        tr {
+            th scope="row" {
+                a href={ "/monitors/" (view.spec.name) } { (view.spec.name) }
+                small.quiet { (view.spec.check) }
+            }
+            td { (frame::state(view.state)) }
+            td.wide { (bar) }
+            td.summary {
+                @if let Some(summary) = worst.and_then(|l| l.summary.as_ref()) { (summary) }
+                @if view.by_location.len() > 1 {
+                    small.quiet {
+                        @for l in &view.by_location { span { (l.location) " " (l.state.as_str()) " " } }
+                    }
+                } @else if let Some(l) = view.by_location.first() { small.quiet { (l.location) } }
+            }
+            td.quiet { (frame::ago(latest, now)) }
+        }
+    }
+}
+
+fn agent_row(agent: &AgentView, now: wire::Timestamp) -> Markup {
+    let shown = match agent.state {
+        AgentState::Connected => "up",
+        AgentState::Away => "unknown",
+        AgentState::Created => "pending",
+    };
+    html! {
+        tr {
+            th scope="row" { (agent.agent) }
+            td { span class={ "state " (shown) } { (agent.state) } }
+            td { (agent.location) }
+            td.quiet { (frame::ago(agent.last_seen, now)) }
+            td.number { @if let Some(pending) = agent.pending { (pending) } }
+            td.quiet { @if let Some(version) = &agent.version { (version) } }
+        }
+    }
+}
+
+fn gap_list(gaps: &[GapView], now: wire::Timestamp) -> Markup {
+    html! {
+        section aria-labelledby="gaps" {
+            h2 #gaps { "Latest gaps" }
+            p.quiet { "Results that will never come. What they would have said is unknown." }
+            div.scroll { table {
+                thead { tr { th { "Agent" } th { "Why" } th { "Results" } th { "Down" } th { "Noticed" } } }
+                tbody {
+                    @for view in gaps {
+                        tr {
+                            th scope="row" { (view.agent) }
+                            td { (view.gap.reason) }
+                            td.number { (view.gap.to.saturating_sub(view.gap.from).saturating_add(1)) }
+                            td.number { @match view.gap.down { Some(down) => (down), None => "unknown" } }
+                            td.quiet { (frame::ago(Some(view.received_at), now)) }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}

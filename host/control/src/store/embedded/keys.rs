@@ -1,0 +1,144 @@
+//! The format of every key and of the small values, and nothing else. All numbers are big-endian, so that the order of the bytes is
+//! the order of what they mean; times have their sign flipped for the same reason.
+//!
+//! | keyspace | key | value |
+//! |---|---|---|
+//! | `meta` | a name | a number |
+//! | `agents`, `monitors` | id | JSON |
+//! | `cursors` | agent | epoch, seq, received |
+//! | `rows` | result | arrival, JSON |
+//! | `by_monitor` | monitor, at, result | state, agent |
+//! | `by_time` | at, result | monitor, agent |
+//! | `arrivals` | arrival | received, at, monitor, result, agent |
+//! | `latest` | monitor, location | JSON |
+//! | `gaps` | received, agent, epoch, from | JSON |
+
+use uuid::Uuid;
+use wire::results::State;
+use wire::{AgentId, MonitorId, Position, ResultId, Timestamp};
+
+/// A time whose bytes order as time does.
+pub(super) fn time(at: Timestamp) -> [u8; 8] {
+    (at.as_millis() ^ i64::MIN).to_be_bytes()
+}
+
+pub(super) fn by_monitor(monitor: MonitorId, at: Timestamp, id: ResultId) -> Vec<u8> {
+    [&monitor.0.as_bytes()[..], &time(at), id.0.as_bytes()].concat()
+}
+
+pub(super) fn by_time(at: Timestamp, id: ResultId) -> Vec<u8> {
+    [&time(at)[..], id.0.as_bytes()].concat()
+}
+
+pub(super) fn latest(monitor: MonitorId, location: &str) -> Vec<u8> {
+    [&monitor.0.as_bytes()[..], location.as_bytes()].concat()
+}
+
+pub(super) fn gap(received: Timestamp, agent: AgentId, epoch: u64, from: u64) -> Vec<u8> {
+    [&time(received)[..], agent.0.as_bytes(), &epoch.to_be_bytes(), &from.to_be_bytes()].concat()
+}
+
+pub(super) fn cursor(at: Position, received: Timestamp) -> Vec<u8> {
+    [at.epoch.to_be_bytes(), at.seq.to_be_bytes(), time(received)].concat()
+}
+
+/// What stands behind an arrival: enough to find and to delete every trace of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrival {
+    pub(super) received: Timestamp,
+    pub(super) at: Timestamp,
+    pub(super) monitor: MonitorId,
+    pub(super) id: ResultId,
+    pub(super) agent: AgentId,
+}
+
+impl Arrival {
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        [
+            &time(self.received)[..],
+            &time(self.at),
+            self.monitor.0.as_bytes(),
+            self.id.0.as_bytes(),
+            self.agent.0.as_bytes(),
+        ]
+        .concat()
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader(bytes);
+        Some(Self {
+            received: r.time()?,
+            at: r.time()?,
+            monitor: MonitorId(r.uuid()?),
+            id: ResultId(r.uuid()?),
+            agent: AgentId(r.uuid()?),
+        })
+    }
+}
+
+/// Takes values off the front; none when too few bytes are left.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl Reader<'_> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_be_bytes(*head))
+    }
+
+    pub(super) fn time(&mut self) -> Option<Timestamp> {
+        Some(Timestamp::from_millis(self.u64()?.cast_signed() ^ i64::MIN))
+    }
+
+    pub(super) fn uuid(&mut self) -> Option<Uuid> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(Uuid::from_bytes(*head))
+    }
+
+    pub(super) fn state(&mut self) -> Option<State> {
+        let (head, rest) = self.0.split_first()?;
+        self.0 = rest;
+        STATES.iter().find(|(_, n)| n == head).map(|(s, _)| *s)
+    }
+}
+
+/// The byte of a state; for ever the same.
+pub(super) fn state(state: State) -> u8 {
+    STATES.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n)
+}
+
+const STATES: [(State, u8); 4] = [(State::Up, 1), (State::Degraded, 2), (State::Down, 3), (State::Error, 4)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_order_as_their_bytes_do() {
+        let times = [i64::MIN, -1, 0, 1, 1_795_197_600_007, i64::MAX].map(Timestamp::from_millis);
+        assert!(times.windows(2).all(|w| time(w[0]) < time(w[1])));
+        assert!(times.iter().all(|t| Reader(&time(*t)).time() == Some(*t)));
+    }
+
+    #[test]
+    fn an_arrival_reads_as_it_was_written() {
+        let written = Arrival {
+            received: Timestamp::from_millis(5),
+            at: Timestamp::from_millis(-5),
+            monitor: MonitorId(Uuid::from_u128(1)),
+            id: ResultId(Uuid::from_u128(2)),
+            agent: AgentId(Uuid::from_u128(3)),
+        };
+        assert_eq!(Arrival::read(&written.bytes()), Some(written));
+        assert_eq!(Arrival::read(&written.bytes()[1..]), None);
+    }
+
+    #[test]
+    fn every_state_has_a_byte_of_its_own() {
+        for s in [State::Up, State::Degraded, State::Down, State::Error] {
+            assert_eq!(Reader(&[state(s)]).state(), Some(s));
+        }
+        assert_eq!(Reader(&[0]).state(), None);
+    }
+}

@@ -1,0 +1,307 @@
+//! The store in the data directory: fjall, alone in this folder. Owns keyspaces, transactions and durability.
+//!
+//! Every write is a batch with `SyncAll`: without it a power cut leaves a database that opens empty, without an error.
+
+mod keys;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+use wire::{AgentId, MonitorId, Position, ResultId, Timestamp};
+
+use super::{Error, Filter, Ingested, Kept, KeptGap, Point, Row, Store, Write};
+use keys::{Arrival, Reader};
+
+/// The embedded store.
+pub(crate) struct Embedded {
+    database: Database,
+    meta: Keyspace,
+    agents: Keyspace,
+    monitors: Keyspace,
+    cursors: Keyspace,
+    rows: Keyspace,
+    by_monitor: Keyspace,
+    by_time: Keyspace,
+    arrivals: Keyspace,
+    latest: Keyspace,
+    gaps: Keyspace,
+    /// Held from giving out arrivals to the end of their commit: readers that follow must never see a later one first.
+    writer: Mutex<()>,
+    arrived: AtomicU64,
+}
+
+impl Embedded {
+    /// Opens it, or makes it.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |e: fjall::Error| Error::Open { path: path.to_owned(), source: e.into() };
+        let database = Database::builder(path)
+            .max_journaling_size(JOURNALS)
+            .cache_size(CACHE)
+            .worker_threads(2)
+            .open()
+            .map_err(failed)?;
+        let keyspace = |name| {
+            database
+                .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE))
+                .map_err(failed)
+        };
+        let arrivals = keyspace("arrivals")?;
+        let arrived = match arrivals.last_key_value() {
+            Some(last) => number(&last.key().map_err(failed)?)?,
+            None => 0,
+        };
+        Ok(Self {
+            meta: keyspace("meta")?,
+            agents: keyspace("agents")?,
+            monitors: keyspace("monitors")?,
+            cursors: keyspace("cursors")?,
+            rows: keyspace("rows")?,
+            by_monitor: keyspace("by_monitor")?,
+            by_time: keyspace("by_time")?,
+            latest: keyspace("latest")?,
+            gaps: keyspace("gaps")?,
+            arrivals,
+            database,
+            writer: Mutex::new(()),
+            arrived: AtomicU64::new(arrived),
+        })
+    }
+
+    fn batch(&self) -> OwnedWriteBatch {
+        self.database.batch().durability(Some(PersistMode::SyncAll))
+    }
+
+    fn row(&self, id: ResultId) -> Result<Option<(u64, Row)>, Error> {
+        let Some(value) = self.rows.get(id.0.as_bytes()).map_err(reading("a result"))? else {
+            return Ok(None);
+        };
+        let mut head = Reader(&value);
+        let arrival = head.u64().ok_or(Error::Damaged { what: "a result" })?;
+        Ok(Some((arrival, json(head.0, "a result")?)))
+    }
+}
+
+impl Store for Embedded {
+    fn load(&self) -> Result<Kept, Error> {
+        let version = match self.meta.get(VERSION).map_err(reading("the version"))? {
+            Some(value) => number(&value)?,
+            None => 0,
+        };
+        let cursors = self.cursors.iter().map(|entry| {
+            let (key, value) = entry.into_inner().map_err(reading("a cursor"))?;
+            let (mut key, mut value) = (Reader(&key), Reader(&value));
+            let mut read = || {
+                let position = |r: &mut Reader<'_>| Some(Position { epoch: r.u64()?, seq: r.u64()? });
+                Some((AgentId(key.uuid()?), position(&mut value)?, value.time()?))
+            };
+            read().ok_or(Error::Damaged { what: "a cursor" })
+        });
+        Ok(Kept {
+            agents: all(&self.agents, "an agent")?,
+            monitors: all(&self.monitors, "a monitor")?,
+            version,
+            cursors: cursors.collect::<Result<_, _>>()?,
+            latest: all(&self.latest, "a latest result")?,
+        })
+    }
+
+    fn commit(&self, writes: &[Write<'_>]) -> Result<(), Error> {
+        let mut batch = self.batch();
+        for write in writes {
+            match write {
+                Write::Agent(agent) => batch.insert(&self.agents, agent.id.0.as_bytes(), bytes(agent)),
+                Write::AgentGone(id) => {
+                    batch.remove(&self.agents, id.0.as_bytes());
+                    batch.remove(&self.cursors, id.0.as_bytes());
+                }
+                Write::Monitor(m) => batch.insert(&self.monitors, m.id.0.as_bytes(), bytes(m)),
+                Write::MonitorGone(id) => {
+                    batch.remove(&self.monitors, id.0.as_bytes());
+                    for entry in self.latest.prefix(id.0.as_bytes()) {
+                        batch.remove(&self.latest, entry.key().map_err(reading("a latest result"))?);
+                    }
+                }
+                Write::Version(version) => batch.insert(&self.meta, VERSION, version.to_be_bytes()),
+            }
+        }
+        batch.commit().map_err(writing("agents and monitors"))
+    }
+
+    fn known(&self, ids: &[ResultId]) -> Result<Vec<bool>, Error> {
+        ids.iter().map(|id| self.rows.contains_key(id.0.as_bytes()).map_err(reading("a result"))).collect()
+    }
+
+    fn ingest(&self, ingested: &Ingested<'_>) -> Result<u64, Error> {
+        let encoded: Vec<_> = ingested.rows.iter().map(bytes).collect();
+        let mut batch = self.batch();
+        let cursor = keys::cursor(ingested.cursor, ingested.received_at);
+        batch.insert(&self.cursors, ingested.agent.0.as_bytes(), cursor);
+        for kept in ingested.gaps {
+            let key = keys::gap(kept.received_at, kept.agent, kept.gap.epoch, kept.gap.from);
+            batch.insert(&self.gaps, key, bytes(kept));
+        }
+        for row in ingested.latest {
+            batch.insert(&self.latest, keys::latest(row.result.monitor_id, &row.location), bytes(row));
+        }
+        let _alone = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut arrival = self.arrived();
+        for (row, encoded) in ingested.rows.iter().zip(encoded) {
+            arrival += 1;
+            let (id, monitor, at) = (row.result.id, row.result.monitor_id, row.at());
+            let behind = Arrival { received: row.received_at, at, monitor, id, agent: row.agent };
+            let key = arrival.to_be_bytes();
+            batch.insert(&self.rows, id.0.as_bytes(), [&key[..], &encoded].concat());
+            let state = [&[keys::state(row.result.state)][..], row.agent.0.as_bytes()].concat();
+            batch.insert(&self.by_monitor, keys::by_monitor(monitor, at, id), state);
+            let owners = [*monitor.0.as_bytes(), *row.agent.0.as_bytes()].concat();
+            batch.insert(&self.by_time, keys::by_time(at, id), owners);
+            batch.insert(&self.arrivals, key, behind.bytes());
+        }
+        batch.commit().map_err(writing("results"))?;
+        self.arrived.store(arrival, Ordering::Release);
+        Ok(arrival)
+    }
+
+    fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Acquire)
+    }
+
+    fn newest(&self, filter: &Filter, upto: u64, limit: usize) -> Result<Vec<Row>, Error> {
+        let from = keys::time(filter.since.unwrap_or(Timestamp::from_millis(i64::MIN)));
+        let prefix = filter.monitor.map_or(vec![], |m| m.0.as_bytes().to_vec());
+        let (first, last) = ([&prefix[..], &from].concat(), [&prefix[..], &[0xff; 24]].concat());
+        let index = if filter.monitor.is_some() { &self.by_monitor } else { &self.by_time };
+        let mut found = Vec::new();
+        for entry in index.range(first..=last).rev() {
+            let (key, value) = entry.into_inner().map_err(reading("an index"))?;
+            let ids = || Some((last_uuid(&key)?, AgentId(last_uuid(&value)?)));
+            let (id, agent) = ids().ok_or(Error::Damaged { what: "an index" })?;
+            if filter.agent.is_some_and(|wanted| wanted != agent) {
+                continue;
+            }
+            // A row that is gone was forgotten between the two reads.
+            match self.row(ResultId(id))? {
+                Some((arrival, row)) if arrival <= upto => found.push(row),
+                _ => continue,
+            }
+            if found.len() >= limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn arrivals(&self, after: u64, filter: &Filter, limit: usize) -> Result<(Vec<Row>, u64), Error> {
+        let upto = self.arrived();
+        let mut found = Vec::new();
+        if after >= upto {
+            return Ok((found, after));
+        }
+        for entry in self.arrivals.range((after + 1).to_be_bytes()..=upto.to_be_bytes()) {
+            let (key, value) = entry.into_inner().map_err(reading("an arrival"))?;
+            let behind = Arrival::read(&value).ok_or(Error::Damaged { what: "an arrival" })?;
+            let wanted = filter.monitor.is_none_or(|m| m == behind.monitor)
+                && filter.agent.is_none_or(|a| a == behind.agent)
+                && filter.since.is_none_or(|t| t <= behind.at);
+            if wanted && let Some((_, row)) = self.row(behind.id)? {
+                found.push(row);
+            }
+            if found.len() >= limit {
+                return Ok((found, number(&key)?));
+            }
+        }
+        Ok((found, upto))
+    }
+
+    fn history(&self, monitor: MonitorId, from: Timestamp, to: Timestamp) -> Result<Vec<Point>, Error> {
+        let key = |t| [&monitor.0.as_bytes()[..], &keys::time(t)].concat();
+        let points = self.by_monitor.range(key(from)..key(to)).map(|entry| {
+            let (key, value) = entry.into_inner().map_err(reading("a history"))?;
+            let (mut key, mut value) = (Reader(&key[16..]), Reader(&value));
+            let mut read =
+                || Some(Point { at: key.time()?, state: value.state()?, agent: AgentId(value.uuid()?) });
+            read().ok_or(Error::Damaged { what: "a history" })
+        });
+        points.collect()
+    }
+
+    fn gaps(&self, agent: Option<AgentId>, limit: usize) -> Result<Vec<KeptGap>, Error> {
+        let gaps = self.gaps.iter().rev().map(|entry| {
+            let value = entry.value().map_err(reading("a gap"))?;
+            json::<KeptGap>(&value, "a gap")
+        });
+        let wanted = |gap: &Result<KeptGap, Error>| match gap {
+            Ok(gap) => agent.is_none_or(|a| a == gap.agent),
+            Err(_) => true,
+        };
+        gaps.filter(wanted).take(limit).collect()
+    }
+
+    fn forget(&self, received_before: Timestamp, limit: usize) -> Result<usize, Error> {
+        let mut batch = self.database.batch();
+        let mut forgotten = 0;
+        // The newest arrival stays: the next one is counted from it.
+        for entry in self.arrivals.range(..self.arrived().to_be_bytes()).take(limit) {
+            let (key, value) = entry.into_inner().map_err(reading("an arrival"))?;
+            let old = Arrival::read(&value).ok_or(Error::Damaged { what: "an arrival" })?;
+            if old.received >= received_before {
+                break;
+            }
+            batch.remove(&self.rows, old.id.0.as_bytes());
+            batch.remove(&self.by_monitor, keys::by_monitor(old.monitor, old.at, old.id));
+            batch.remove(&self.by_time, keys::by_time(old.at, old.id));
+            batch.remove(&self.arrivals, key);
+            forgotten += 1;
+        }
+        for entry in self.gaps.range(..keys::time(received_before).to_vec()).take(limit - forgotten) {
+            batch.remove(&self.gaps, entry.key().map_err(reading("a gap"))?);
+            forgotten += 1;
+        }
+        batch.commit().map_err(writing("what is forgotten"))?;
+        Ok(forgotten)
+    }
+}
+
+fn all<T: DeserializeOwned>(keyspace: &Keyspace, what: &'static str) -> Result<Vec<T>, Error> {
+    keyspace.iter().map(|entry: Guard| json(&entry.value().map_err(reading(what))?, what)).collect()
+}
+
+fn json<T: DeserializeOwned>(value: &[u8], what: &'static str) -> Result<T, Error> {
+    serde_json::from_slice(value).map_err(|_| Error::Damaged { what })
+}
+
+fn bytes<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value)
+        .expect("maps have text keys, and nothing else of what is kept can fail to encode")
+}
+
+fn number(value: &[u8]) -> Result<u64, Error> {
+    Reader(value).u64().ok_or(Error::Damaged { what: "a number" })
+}
+
+fn last_uuid(bytes: &[u8]) -> Option<Uuid> {
+    bytes.last_chunk().map(|id| Uuid::from_bytes(*id))
+}
+
+fn reading(what: &'static str) -> impl Fn(fjall::Error) -> Error {
+    move |e| Error::Read { what, source: e.into() }
+}
+
+fn writing(what: &'static str) -> impl Fn(fjall::Error) -> Error {
+    move |e| Error::Write { what, source: e.into() }
+}
+
+const VERSION: &str = "version";
+
+/// Bytes of all journals together: unbounded, they grow to hundreds of megabytes while flushing falls behind.
+const JOURNALS: u64 = 128 * 1024 * 1024;
+
+/// Bytes of a keyspace's write buffer.
+const MEMTABLE: u64 = 8 * 1024 * 1024;
+
+/// Bytes of blocks kept in memory.
+const CACHE: u64 = 64 * 1024 * 1024;

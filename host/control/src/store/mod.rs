@@ -1,0 +1,195 @@
+//! What is kept, and the only door to the disk behind it. Owns the shapes of what is kept and the promises of a store; decides
+//! nothing: what is written was decided by whoever calls.
+//!
+//! A store is one trait so that a PostgreSQL one can stand beside the embedded one. Its methods block: they are called from threads
+//! that may.
+
+mod embedded;
+
+use serde::{Deserialize, Serialize};
+use wire::results::{Delivery, Gap, RunResult, State};
+use wire::{AgentId, MonitorId, Position, ResultId, Timestamp};
+
+use crate::agents::Agent;
+use crate::monitors::Monitor;
+pub(crate) use embedded::Embedded;
+
+/// What a store promises: a method that writes returns after the write is on disk, whole or not at all.
+pub(crate) trait Store: Send + Sync + 'static {
+    /// Everything that is held in memory while the control plane runs.
+    fn load(&self) -> Result<Kept, Error>;
+
+    /// Agents, monitors and the version change together.
+    fn commit(&self, writes: &[Write<'_>]) -> Result<(), Error>;
+
+    /// Which of these results are stored already.
+    fn known(&self, ids: &[ResultId]) -> Result<Vec<bool>, Error>;
+
+    /// Stores a batch, its cursor and the latest results in one transaction. Gives the arrival of its last result.
+    fn ingest(&self, batch: &Ingested<'_>) -> Result<u64, Error>;
+
+    /// Arrival of the last result that was stored; 0 before the first.
+    fn arrived(&self) -> u64;
+
+    /// The newest results that match, by the time at which they started, newest first; none that arrived after `upto`.
+    fn newest(&self, filter: &Filter, upto: u64, limit: usize) -> Result<Vec<Row>, Error>;
+
+    /// What was stored after an arrival and matches, in the order of storing, and the arrival up to which was looked.
+    fn arrivals(&self, after: u64, filter: &Filter, limit: usize) -> Result<(Vec<Row>, u64), Error>;
+
+    /// The states of a monitor whose runs started within `[from, to)`, oldest first.
+    fn history(&self, monitor: MonitorId, from: Timestamp, to: Timestamp) -> Result<Vec<Point>, Error>;
+
+    /// Gaps, newest receipt first.
+    fn gaps(&self, agent: Option<AgentId>, limit: usize) -> Result<Vec<KeptGap>, Error>;
+
+    /// Deletes at most `limit` results and gaps that were received before. Gives how many; fewer than `limit` means that none is left.
+    fn forget(&self, received_before: Timestamp, limit: usize) -> Result<usize, Error>;
+}
+
+/// What [`Store::load`] gives.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// All agents.
+    pub agents: Vec<Agent>,
+    /// All monitors.
+    pub monitors: Vec<Monitor>,
+    /// Version of the configuration; 0 at first.
+    pub version: u64,
+    /// How far each agent's history is stored, and when the last of it came.
+    pub cursors: Vec<(AgentId, Position, Timestamp)>,
+    /// The latest result of each monitor at each location.
+    pub latest: Vec<Row>,
+}
+
+/// One part of a [`Store::commit`].
+#[derive(Debug)]
+pub(crate) enum Write<'a> {
+    /// A new agent, or an agent's new state.
+    Agent(&'a Agent),
+    /// An agent that is no more; its results stay.
+    AgentGone(AgentId),
+    /// A new monitor, or a monitor's new state.
+    Monitor(&'a Monitor),
+    /// A monitor that is no more; its results stay.
+    MonitorGone(MonitorId),
+    /// The configuration's version.
+    Version(u64),
+}
+
+/// One result and what the control plane knows beside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    /// Which agent sent it.
+    pub agent: AgentId,
+    /// Its name at that time.
+    pub agent_name: String,
+    /// Its location at that time.
+    pub location: String,
+    /// Where it stands in the agent's history.
+    pub position: Position,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// How it came.
+    pub delivery: Delivery,
+    /// As recorded.
+    pub result: RunResult,
+}
+
+impl Row {
+    /// Where it stands in time: its start by the agent's clock, though never after its receipt, so that an agent whose clock is ahead
+    /// does not hide everybody else's results.
+    pub(crate) fn at(&self) -> Timestamp {
+        self.result.started_at.min(self.received_at)
+    }
+}
+
+/// A gap and what the control plane knows beside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptGap {
+    /// Whose history has it.
+    pub agent: AgentId,
+    /// Its name at that time.
+    pub agent_name: String,
+    /// When it came or was noticed.
+    pub received_at: Timestamp,
+    /// As recorded.
+    pub gap: Gap,
+}
+
+/// One batch, as decided by `ingest`.
+#[derive(Debug)]
+pub(crate) struct Ingested<'a> {
+    /// Who sent it.
+    pub agent: AgentId,
+    /// Up to where its history is stored with this batch.
+    pub cursor: Position,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// New results.
+    pub rows: &'a [Row],
+    /// New gaps.
+    pub gaps: &'a [KeptGap],
+    /// Those of the results that are now the latest of their monitor and location.
+    pub latest: &'a [&'a Row],
+}
+
+/// Which results are wanted; nothing set means all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// Of this monitor.
+    pub monitor: Option<MonitorId>,
+    /// Of this agent.
+    pub agent: Option<AgentId>,
+    /// Started then or later.
+    pub since: Option<Timestamp>,
+}
+
+/// A result reduced to what a history bar needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Point {
+    /// When the run started, see [`Row::at`].
+    pub at: Timestamp,
+    /// What it found.
+    pub state: State,
+    /// On which agent.
+    pub agent: AgentId,
+}
+
+/// The store does not work. The text inside stays the engine's own.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not open.
+    #[error("cannot open the store in {path}")]
+    Open {
+        /// Its directory.
+        path: std::path::PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It cannot be read.
+    #[error("cannot read {what}")]
+    Read {
+        /// What was wanted.
+        what: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It cannot be written.
+    #[error("cannot write {what}")]
+    Write {
+        /// What was to be kept.
+        what: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What is stored cannot be understood.
+    #[error("cannot understand what is stored as {what}")]
+    Damaged {
+        /// What it should be.
+        what: &'static str,
+    },
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,179 @@
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+use wire::results::Phases;
+
+use super::*;
+
+/// An *up* result of monitor 1 by this agent, received when it started.
+pub(crate) fn row(agent: u128, epoch: u64, seq: u64, at: Timestamp) -> Row {
+    let id = agent << 96 | u128::from(epoch) << 64 | u128::from(seq);
+    Row {
+        agent: AgentId(Uuid::from_u128(agent)),
+        agent_name: format!("edge-{agent}"),
+        location: "dc1".into(),
+        position: Position { epoch, seq },
+        received_at: at,
+        delivery: Delivery::Live,
+        result: RunResult {
+            id: ResultId(Uuid::from_u128(id)),
+            monitor_id: MonitorId(Uuid::from_u128(1)),
+            planned_at: at,
+            started_at: at,
+            duration_ms: 5,
+            attempt: 1,
+            missed: 0,
+            state: State::Up,
+            code: "ok".into(),
+            summary: "fine".into(),
+            phases: Phases { connect: Some(0.001), ..Phases::default() },
+            remote_address: None,
+            metrics: vec![],
+            findings: vec![],
+            attributes: BTreeMap::new(),
+            evidence: None,
+            plugin_digest: None,
+            config_digest: String::new(),
+            agent_version: "0.1.0".into(),
+        },
+    }
+}
+
+fn at(s: i64) -> Timestamp {
+    Timestamp::from_millis(s * 1000)
+}
+
+/// Rows of agent 1, each started and received at its seq's second.
+fn rows(seqs: std::ops::RangeInclusive<u64>) -> Vec<Row> {
+    seqs.map(|seq| row(1, 1, seq, at(i64::try_from(seq).unwrap()))).collect()
+}
+
+fn ingest(store: &Embedded, rows: &[Row], gaps: &[KeptGap]) -> u64 {
+    let last = rows.last().unwrap();
+    let batch = Ingested {
+        agent: last.agent,
+        cursor: last.position,
+        received_at: last.received_at,
+        rows,
+        gaps,
+        latest: &[last],
+    };
+    store.ingest(&batch).unwrap()
+}
+
+fn gap(received: Timestamp) -> KeptGap {
+    KeptGap {
+        agent: AgentId(Uuid::from_u128(1)),
+        agent_name: "edge-1".into(),
+        received_at: received,
+        gap: Gap {
+            epoch: 1,
+            from: 1,
+            to: 2,
+            reason: "evicted".into(),
+            first_at: None,
+            last_at: None,
+            down: None,
+        },
+    }
+}
+
+fn seqs(rows: &[Row]) -> Vec<u64> {
+    rows.iter().map(|r| r.position.seq).collect()
+}
+
+#[test]
+fn what_was_stored_is_there_after_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let stored = rows(1..=3);
+    {
+        let store = Embedded::open(dir.path()).unwrap();
+        assert_eq!(ingest(&store, &stored, &[gap(at(3))]), 3);
+        store.commit(&[Write::Version(7)]).unwrap();
+    }
+    let store = Embedded::open(dir.path()).unwrap();
+    let kept = store.load().unwrap();
+    assert_eq!(kept.version, 7);
+    assert_eq!(kept.cursors, [(stored[0].agent, Position { epoch: 1, seq: 3 }, at(3))]);
+    assert_eq!(kept.latest, [stored[2].clone()]);
+    assert_eq!(store.arrived(), 3);
+    assert_eq!(store.arrivals(0, &Filter::default(), 10).unwrap(), (stored, 3));
+    assert_eq!(store.gaps(None, 10).unwrap(), [gap(at(3))]);
+    assert_eq!(ingest(&store, &rows(4..=4), &[]), 4, "arrivals go on");
+}
+
+#[test]
+fn the_newest_come_first_and_filters_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    ingest(&store, &rows(1..=5), &[]);
+    let mut other = row(2, 1, 9, at(3));
+    other.result.monitor_id = MonitorId(Uuid::from_u128(2));
+    ingest(&store, &[other.clone()], &[]);
+    let newest = |filter: Filter, upto, limit| store.newest(&filter, upto, limit).unwrap();
+    let all = Filter::default();
+    assert_eq!(seqs(&newest(all, 9, 3)), [5, 4, 9]);
+    assert_eq!(seqs(&newest(all, 5, 9)), [5, 4, 3, 2, 1], "none that arrived later");
+    let monitor = Some(MonitorId(Uuid::from_u128(1)));
+    assert_eq!(seqs(&newest(Filter { monitor, ..all }, 9, 2)), [5, 4]);
+    assert_eq!(seqs(&newest(Filter { monitor, since: Some(at(4)), ..all }, 9, 9)), [5, 4]);
+    assert_eq!(seqs(&newest(Filter { agent: Some(other.agent), ..all }, 9, 9)), [9]);
+    let (followed, upto) = store.arrivals(4, &all, 1).unwrap();
+    assert_eq!((seqs(&followed), upto), (vec![5], 5));
+    let (followed, upto) = store.arrivals(0, &Filter { agent: Some(other.agent), ..all }, 5).unwrap();
+    assert_eq!((seqs(&followed), upto), (vec![9], 6));
+    assert_eq!(store.arrivals(6, &all, 5).unwrap(), (vec![], 6));
+}
+
+#[test]
+fn a_history_holds_states_in_the_order_of_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    let mut stored = rows(1..=4);
+    stored[1].result.state = State::Down;
+    stored[3].result.started_at = at(99_999);
+    ingest(&store, &stored, &[]);
+    let points = store.history(MonitorId(Uuid::from_u128(1)), at(2), at(100)).unwrap();
+    let told: Vec<_> = points.iter().map(|p| (p.at, p.state)).collect();
+    assert_eq!(
+        told,
+        [(at(2), State::Down), (at(3), State::Up), (at(4), State::Up)],
+        "never after its receipt"
+    );
+}
+
+#[test]
+fn a_result_that_is_known_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    ingest(&store, &rows(1..=1), &[]);
+    let ids: Vec<_> = rows(1..=2).iter().map(|r| r.result.id).collect();
+    assert_eq!(store.known(&ids).unwrap(), [true, false]);
+}
+
+#[test]
+fn what_is_old_is_forgotten_whole_and_arrivals_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    ingest(&store, &rows(1..=10), &[gap(at(1)), gap(at(9))]);
+    assert_eq!(store.forget(at(8), 3).unwrap(), 3);
+    assert_eq!(store.forget(at(8), 100).unwrap(), 5, "four results and a gap");
+    assert_eq!(store.forget(at(8), 100).unwrap(), 0);
+    let filter = Filter::default();
+    assert_eq!(seqs(&store.newest(&filter, 10, 99).unwrap()), [10, 9, 8]);
+    assert_eq!(seqs(&store.arrivals(0, &filter, 99).unwrap().0), [8, 9, 10]);
+    assert_eq!(store.history(MonitorId(Uuid::from_u128(1)), at(0), at(99)).unwrap().len(), 3);
+    assert_eq!(store.known(&[rows(1..=1)[0].result.id]).unwrap(), [false]);
+    assert_eq!(store.gaps(None, 9).unwrap().len(), 1);
+    store.forget(at(99), 100).unwrap();
+    drop(store);
+    let store = Embedded::open(dir.path()).unwrap();
+    assert_eq!(ingest(&store, &rows(11..=11), &[]), 11);
+}
+
+#[test]
+fn a_second_store_on_the_same_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = Embedded::open(dir.path()).unwrap();
+    assert!(matches!(Embedded::open(dir.path()), Err(Error::Open { .. })));
+}
