@@ -3,12 +3,21 @@
 //! Owns the order in which its parts start and stop. Does not own what a plugin may do (`sandbox`), how results are kept
 //! (`spool`) or what travels (`wire`). It opens no listening socket.
 
+#![allow(dead_code)]
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+mod clock;
+mod directory;
 mod error;
 pub mod health;
+mod identity;
+mod record;
+mod schedule;
+mod slots;
+mod uplink;
 
 pub use error::Error;
 pub use reqwest::Url;

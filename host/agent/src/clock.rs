@@ -1,0 +1,24 @@
+//! The clocks: wall time for people, boot time for ages and plans.
+//!
+//! The core takes times as values; only the tasks at the edge read them here.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use wire::Timestamp;
+
+/// Time since the machine was booted. It counts suspend and never jumps, so the age of a result can be told from it.
+pub(crate) fn boot() -> Duration {
+    let t = clock_gettime(ClockId::Boottime);
+    Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
+}
+
+/// The wall clock, which may be wrong.
+pub(crate) fn wall() -> Timestamp {
+    jiff::Timestamp::now().into()
+}
+
+/// Identifies the boot that [`boot`] counts from; empty where the kernel does not tell, so that no age is believed.
+pub(crate) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}

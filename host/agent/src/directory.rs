@@ -1,0 +1,92 @@
+//! The data directory: ours, writable, and held by one agent at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::Error;
+
+/// The lock on a data directory, given back when it is dropped or the process ends in any way.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// Makes `data` when it is missing, proves that it is ours and writable, and takes its lock.
+pub(crate) fn take(data: &Path) -> Result<Lock, Error> {
+    let not_writable =
+        |source| Error::NotWritable { path: data.to_owned(), remedy: remedy(data, &source), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(not_writable)?;
+    let owner = std::fs::metadata(data).map_err(not_writable)?.uid();
+    let user = rustix::process::geteuid().as_raw();
+    if owner != user && user != 0 {
+        return Err(Error::NotOwned { path: data.to_owned(), owner, user });
+    }
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(data.join("lock"))
+        .map_err(not_writable)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut text = String::new();
+        let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+        return Err(Error::InUse { path: data.to_owned(), pid });
+    }
+    note_pid(&mut file).map_err(not_writable)?;
+    Ok(Lock { _file: file })
+}
+
+/// Writes our process id into the lock file, for whoever finds it taken. Proves on the way that the file system takes data.
+fn note_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn remedy(data: &Path, error: &io::Error) -> String {
+    let data = data.display();
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => format!(
+            "the file system is read-only: give --data a writable directory, in a container a volume (-v data:{data})"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("run `chown {} {data}`", rustix::process::geteuid().as_raw())
+        }
+        io::ErrorKind::StorageFull => "the disk is full: free some space".to_owned(),
+        _ => "give --data a directory that can be written".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_agent_is_told_who_has_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = take(dir.path()).unwrap();
+        let error = take(dir.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 73);
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_directory_is_free_again_when_its_agent_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(take(dir.path()).unwrap());
+        take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_place_where_no_directory_can_be_made_is_named() {
+        let error = take(Path::new("/proc/picket")).unwrap_err();
+        assert_eq!(error.exit_code(), 77);
+        assert!(error.to_string().contains("/proc/picket"), "{error}");
+    }
+}

@@ -1,0 +1,237 @@
+//! How an agent comes to its identity: everything on disk first, then the same request until there is a definite answer.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use reqwest::Method;
+use wire::enroll::{EnrollAnswer, EnrollRequest};
+use wire::signature::{Stamp, public_key, token_sha256};
+use wire::{API, Problem};
+use zeroize::Zeroizing;
+
+use super::{Enrolling, Identity, State, slot};
+use crate::Error;
+use crate::slots::Slots;
+use crate::uplink::backoff::Backoff;
+use crate::uplink::client::EXCHANGE;
+use crate::uplink::transport::{Answer, Request, Transport};
+
+/// The identity on disk, or a new one for `setup_token`. Keeps trying while nobody gives a definite answer, telling each new reason to
+/// `say`, until `shutdown`.
+pub(crate) async fn identity(
+    data: &std::path::Path,
+    transport: &Transport,
+    setup_token: Option<&str>,
+    mut say: impl FnMut(&str),
+    shutdown: impl Future<Output = ()>,
+) -> Result<Arc<Identity>, Error> {
+    let (mut slots, state) = super::load(data)?;
+    let begun = match state {
+        State::Active(identity) => return Ok(identity),
+        State::Enrolling(begun) => Some(begun),
+        State::New => None,
+    };
+    let Some(setup_token) = setup_token.map(str::trim).filter(|token| !token.is_empty()) else {
+        return Err(Error::NoIdentity(data.to_owned()));
+    };
+    let begun = match begun {
+        Some(begun) => begun,
+        None => begin(&mut slots)?,
+    };
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut backoff = Backoff::default();
+    let mut reason = "told to stop before the control plane was asked".to_owned();
+    loop {
+        let answer = tokio::select! {
+            answer = ask(transport, &begun, setup_token) => answer,
+            () = &mut shutdown => return Err(Error::NotEnrolled { reason }),
+        };
+        match answer {
+            Ok(answer) => return keep(&mut slots, begun, answer),
+            Err(NoAnswer::Definite(detail)) => {
+                return Err(Error::Refused { control: transport.control().to_owned(), detail });
+            }
+            Err(NoAnswer::Unclear(unclear)) if unclear != reason => {
+                say(&unclear);
+                reason = unclear;
+            }
+            Err(NoAnswer::Unclear(_)) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.failed(rand::random())) => {}
+            () = &mut shutdown => return Err(Error::NotEnrolled { reason }),
+        }
+    }
+}
+
+/// Makes key and token, and puts them on disk before anything is said.
+fn begin(slots: &mut Slots) -> Result<Enrolling, Error> {
+    let begun = Enrolling::new();
+    store(slots, &slot::encode_enrolling(&begun))?;
+    Ok(begun)
+}
+
+/// Makes the answer durable; from here on the setup token is never needed again.
+fn keep(slots: &mut Slots, begun: Enrolling, answer: Verified) -> Result<Arc<Identity>, Error> {
+    let Verified { answer, server_key } = answer;
+    let identity = Identity {
+        agent: answer.agent_id,
+        name: answer.name,
+        location: answer.location,
+        generation: answer.generation,
+        token: begun.token,
+        key: begun.key,
+        server_key,
+    };
+    store(slots, &slot::encode_active(&identity))?;
+    Ok(Arc::new(identity))
+}
+
+fn store(slots: &mut Slots, payload: &[u8]) -> Result<(), Error> {
+    let path: PathBuf = slots.directory().to_owned();
+    slots.store(payload).map_err(|source| Error::NotWritable {
+        path,
+        remedy: "an agent that cannot keep its key does not enrol".to_owned(),
+        source,
+    })
+}
+
+/// An answer whose signature fits the key that it brings.
+struct Verified {
+    answer: EnrollAnswer,
+    server_key: ed25519_dalek::VerifyingKey,
+}
+
+enum NoAnswer {
+    /// The control plane's last word on this setup token.
+    Definite(String),
+    /// Nobody's last word.
+    Unclear(String),
+}
+
+async fn ask(transport: &Transport, begun: &Enrolling, setup_token: &str) -> Result<Verified, NoAnswer> {
+    let public_key = hex::encode(begun.key.verifying_key().as_bytes());
+    let token_sha256 = token_sha256(&begun.token);
+    let signed =
+        Zeroizing::new(EnrollRequest::signed(setup_token, begun.enrollment_id, &public_key, &token_sha256));
+    let body = EnrollRequest {
+        setup_token: setup_token.to_owned(),
+        enrollment_id: begun.enrollment_id,
+        public_key,
+        token_sha256,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        signature: hex::encode(ed25519_dalek::Signer::sign(&begun.key, signed.as_bytes()).to_bytes()),
+    };
+    let body = serde_json::to_vec(&body).expect("strings are always JSON");
+    let request = Request::new(Method::POST, &format!("{API}/enroll"), body, EXCHANGE);
+    let answer = transport
+        .exchange(request)
+        .await
+        .map_err(|reason| NoAnswer::Unclear(format!("cannot reach {}: {reason}", transport.control())))?;
+    judge(begun, &answer)
+}
+
+/// What an answer means. Pure: whatever is neither a signed identity nor a refusal in the control plane's own form is unclear.
+fn judge(begun: &Enrolling, answer: &Answer) -> Result<Verified, NoAnswer> {
+    let unclear = |why: &str| NoAnswer::Unclear(format!("answered {} {why}", answer.status));
+    if (200..300).contains(&answer.status) {
+        let enrolled: EnrollAnswer = serde_json::from_slice(&answer.body)
+            .map_err(|_| unclear("with something that is no identity"))?;
+        let server_key =
+            public_key(&enrolled.server_key).ok_or_else(|| unclear("with a key that is none"))?;
+        let lease = begun.enrollment_id.to_string();
+        let stamp = Stamp { agent: enrolled.agent_id, generation: enrolled.generation, lease, counter: 0 };
+        let Answer { status, etag, signature, body, .. } = answer;
+        if !stamp.verify_answer(&server_key, *status, etag, body, signature) {
+            return Err(unclear("without a signature that fits"));
+        }
+        return Ok(Verified { answer: enrolled, server_key });
+    }
+    let problem = answer.content_type.starts_with("application/problem+json");
+    match serde_json::from_slice::<Problem>(&answer.body) {
+        Ok(problem_body) if problem && DEFINITE.contains(&problem_body.code.as_str()) => {
+            Err(NoAnswer::Definite(problem_body.to_string()))
+        }
+        Ok(problem_body) if problem => Err(unclear(&format!("({})", problem_body.detail))),
+        _ => Err(unclear("and is not a Picket control plane")),
+    }
+}
+
+/// Refusals that no repetition changes.
+const DEFINITE: [&str; 4] =
+    [Problem::SETUP_TOKEN_UNKNOWN, Problem::SETUP_TOKEN_USED, Problem::SETUP_TOKEN_EXPIRED, Problem::INVALID];
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use uuid::Uuid;
+    use wire::AgentId;
+
+    use super::*;
+
+    fn answer(status: u16, content_type: &str, body: &str) -> Answer {
+        Answer {
+            status,
+            etag: String::new(),
+            signature: String::new(),
+            content_type: content_type.into(),
+            body: body.into(),
+        }
+    }
+
+    /// A right answer to `begun`.
+    fn signed(begun: &Enrolling) -> Answer {
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let enrolled = EnrollAnswer {
+            agent_id: AgentId(Uuid::from_u128(5)),
+            name: "edge-1".into(),
+            location: "dc1".into(),
+            generation: 1,
+            server_key: hex::encode(key.verifying_key().as_bytes()),
+        };
+        let body = serde_json::to_string(&enrolled).unwrap();
+        let stamp = Stamp {
+            agent: enrolled.agent_id,
+            generation: 1,
+            lease: begun.enrollment_id.to_string(),
+            counter: 0,
+        };
+        let signature = stamp.sign_answer(&key, 200, "", body.as_bytes());
+        Answer { signature, ..answer(200, "application/json", &body) }
+    }
+
+    #[test]
+    fn only_the_control_planes_own_refusals_are_definite() {
+        let begun = Enrolling::new();
+        let problem = |code: &str| format!(r#"{{"code":"{code}","detail":"the setup token is gone"}}"#);
+        let json = "application/problem+json";
+        for (answer, definite) in [
+            (answer(401, json, &problem(Problem::SETUP_TOKEN_UNKNOWN)), true),
+            (answer(409, json, &problem(Problem::SETUP_TOKEN_USED)), true),
+            (answer(410, json, &problem(Problem::SETUP_TOKEN_EXPIRED)), true),
+            (answer(409, "text/html", &problem(Problem::SETUP_TOKEN_USED)), false),
+            (answer(500, json, &problem(Problem::INTERNAL)), false),
+            (answer(401, "text/html", "<html>sign in</html>"), false),
+            (answer(407, "", ""), false),
+            (answer(302, "", ""), false),
+            (answer(200, "text/html", "<html>welcome to the hotel</html>"), false),
+        ] {
+            match judge(&begun, &answer) {
+                Err(NoAnswer::Definite(detail)) => assert!(definite && detail.contains("gone")),
+                Err(NoAnswer::Unclear(reason)) => assert!(!definite, "{reason}"),
+                Ok(_) => panic!("{} is no identity", answer.status),
+            }
+        }
+    }
+
+    #[test]
+    fn an_identity_counts_only_with_the_signature_over_this_enrolment() {
+        let (begun, other) = (Enrolling::new(), Enrolling::new());
+        assert!(judge(&begun, &signed(&begun)).is_ok());
+        let unsigned = Answer { signature: String::new(), ..signed(&begun) };
+        for wrong in [unsigned, signed(&other)] {
+            assert!(matches!(judge(&begun, &wrong), Err(NoAnswer::Unclear(_))));
+        }
+    }
+}

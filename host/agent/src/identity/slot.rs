@@ -1,0 +1,138 @@
+//! What a slot of the identity holds, as bytes. Pure.
+
+use std::sync::Arc;
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use wire::AgentId;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::{Enrolling, Identity, State};
+use crate::slots::Kind;
+
+/// Identity slots.
+pub(crate) const KIND: Kind = *b"id";
+
+/// The payload of an enrolment that was begun.
+pub(crate) fn encode_enrolling(enrolling: &Enrolling) -> Zeroizing<Vec<u8>> {
+    encode(&Payload::Enrolling {
+        enrollment_id: enrolling.enrollment_id,
+        secrets: Secrets { token: enrolling.token.to_string(), seed: hex::encode(enrolling.key.as_bytes()) },
+    })
+}
+
+/// The payload of an identity.
+pub(crate) fn encode_active(identity: &Identity) -> Zeroizing<Vec<u8>> {
+    encode(&Payload::Active {
+        agent: identity.agent,
+        name: identity.name.clone(),
+        location: identity.location.clone(),
+        generation: identity.generation,
+        secrets: Secrets { token: identity.token.to_string(), seed: hex::encode(identity.key.as_bytes()) },
+        server_key: hex::encode(identity.server_key.as_bytes()),
+    })
+}
+
+/// What a payload says; none when it says nothing that we understand.
+pub(crate) fn decode(payload: &[u8]) -> Option<State> {
+    match serde_json::from_slice(payload).ok()? {
+        Payload::Enrolling { enrollment_id, secrets } => Some(State::Enrolling(Enrolling {
+            enrollment_id,
+            token: Zeroizing::new(secrets.token.clone()),
+            key: secrets.key()?,
+        })),
+        Payload::Active { agent, name, location, generation, secrets, server_key } => {
+            Some(State::Active(Arc::new(Identity {
+                agent,
+                name,
+                location,
+                generation,
+                token: Zeroizing::new(secrets.token.clone()),
+                key: secrets.key()?,
+                server_key: VerifyingKey::from_bytes(&bytes(&server_key)?).ok()?,
+            })))
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+enum Payload {
+    Enrolling {
+        enrollment_id: Uuid,
+        #[serde(flatten)]
+        secrets: Secrets,
+    },
+    Active {
+        agent: AgentId,
+        name: String,
+        location: String,
+        generation: u64,
+        #[serde(flatten)]
+        secrets: Secrets,
+        server_key: String,
+    },
+}
+
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+struct Secrets {
+    token: String,
+    seed: String,
+}
+
+impl Secrets {
+    fn key(&self) -> Option<SigningKey> {
+        Some(SigningKey::from_bytes(&*Zeroizing::new(bytes(&self.seed)?)))
+    }
+}
+
+fn encode(payload: &Payload) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(serde_json::to_vec(payload).expect("strings and numbers are always JSON"))
+}
+
+fn bytes(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_enrolment_that_was_begun_comes_back_with_the_same_id_key_and_token() {
+        let begun = Enrolling::new();
+        let Some(State::Enrolling(read)) = decode(&encode_enrolling(&begun)) else { panic!() };
+        assert_eq!(read.enrollment_id, begun.enrollment_id);
+        assert_eq!(read.key, begun.key);
+        assert_eq!(read.token, begun.token);
+    }
+
+    #[test]
+    fn an_identity_comes_back_whole() {
+        let begun = Enrolling::new();
+        let identity = Identity {
+            agent: AgentId(Uuid::new_v4()),
+            name: "edge-1".into(),
+            location: "dc1".into(),
+            generation: 1,
+            token: begun.token,
+            server_key: SigningKey::from_bytes(&[5; 32]).verifying_key(),
+            key: begun.key,
+        };
+        let Some(State::Active(read)) = decode(&encode_active(&identity)) else { panic!() };
+        assert_eq!(encode_active(&read), encode_active(&identity));
+        assert_eq!((read.agent, read.generation, &read.name[..]), (identity.agent, 1, "edge-1"));
+    }
+
+    #[test]
+    fn bytes_that_say_nothing_are_no_identity() {
+        for payload in
+            ["", "{}", "null", r#"{"state":"active"}"#, r#"{"state":"enrolling","enrollment_id":1}"#]
+        {
+            assert!(decode(payload.as_bytes()).is_none(), "{payload}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! .
+pub(crate) mod backoff;
+pub(crate) mod client;
+mod machine;
+pub(crate) mod transport;
