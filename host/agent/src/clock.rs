@@ -13,6 +13,11 @@ pub(crate) fn boot() -> Duration {
     Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
 }
 
+/// [`boot`] in milliseconds, as the schedule counts.
+pub(crate) fn boot_ms() -> u64 {
+    u64::try_from(boot().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The wall clock, which may be wrong.
 pub(crate) fn wall() -> Timestamp {
     jiff::Timestamp::now().into()

@@ -2,9 +2,14 @@
 //!
 //! Owns the file's shape and what counts as healthy. Does not own the numbers in it.
 
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::clock;
 
 /// What a running agent says about itself. Being cut off from the control plane is not unhealthy: the agent goes on checking.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,5 +32,111 @@ pub struct Healthy {
 
 /// What the agent that runs in `data` says about itself; an error sentence when none runs, it is not enrolled, or it stopped writing.
 pub fn check(data: &Path) -> Result<Healthy, String> {
-    Err(format!("no agent runs in {}", data.display()))
+    let path = data.join(FILE);
+    let text = std::fs::read(&path).map_err(|e| format!("no agent runs in {}: {e}", data.display()))?;
+    let written: Written =
+        serde_json::from_slice(&text).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+    judge(written, &clock::boot_id(), clock::boot_ms())
+}
+
+/// What the agent is doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "doing")]
+pub(crate) enum Doing {
+    /// It has no identity yet.
+    Enrolling {
+        /// Why the last attempt failed.
+        reason: String,
+    },
+    /// It checks.
+    Running(Healthy),
+    /// It stopped in order.
+    Stopped,
+}
+
+/// Writes what the agent is doing. Read back only by a running system, so it need not survive a power cut.
+pub(crate) fn write(data: &Path, doing: Doing) -> io::Result<()> {
+    let written = Written { doing, boot_id: clock::boot_id(), written_boot_ms: clock::boot_ms() };
+    let text = serde_json::to_vec(&written).expect("strings and numbers are always JSON");
+    let fresh = data.join("state.json.new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    io::Write::write_all(&mut file, &text)?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a power cut may take this file: the next start writes it anew"
+    )]
+    std::fs::rename(&fresh, data.join(FILE))
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    doing: Doing,
+    /// Times of another boot mean nothing.
+    boot_id: String,
+    written_boot_ms: u64,
+}
+
+fn judge(written: Written, boot_id: &str, now_ms: u64) -> Result<Healthy, String> {
+    let silent = now_ms.saturating_sub(written.written_boot_ms);
+    if written.boot_id != boot_id || now_ms < written.written_boot_ms {
+        return Err("the agent has not run since the machine was booted".to_owned());
+    }
+    match written.doing {
+        Doing::Stopped => Err("the agent was stopped".to_owned()),
+        _ if silent > STALE_MS => Err(format!("the agent has said nothing for {} s", silent / 1_000)),
+        Doing::Enrolling { reason } => Err(format!("not enrolled yet: {reason}")),
+        Doing::Running(healthy) => Ok(healthy),
+    }
+}
+
+/// Between two writes at most.
+pub(crate) const EVERY: Duration = Duration::from_secs(10);
+/// Three writes missed.
+const STALE_MS: u64 = 35_000;
+const FILE: &str = "state.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running() -> Doing {
+        Doing::Running(Healthy {
+            name: "edge-1".into(),
+            location: "dc1".into(),
+            connected: false,
+            trouble: Some("connection refused".into()),
+            monitors: 5,
+            pending: 7,
+            version: "0.1.0".into(),
+        })
+    }
+
+    #[test]
+    fn an_agent_that_is_cut_off_is_healthy_and_one_that_fell_silent_is_not() {
+        for (doing, boot_id, now_ms, healthy) in [
+            (running(), "b", 1_000, true),
+            (running(), "b", 36_000, true),
+            (running(), "b", 36_001, false),
+            (running(), "another boot", 1_000, false),
+            (Doing::Enrolling { reason: "connection refused".into() }, "b", 1_000, false),
+            (Doing::Stopped, "b", 1_000, false),
+        ] {
+            let written = Written { doing, boot_id: "b".into(), written_boot_ms: 1_000 };
+            let found = judge(written, boot_id, now_ms);
+            assert_eq!(found.is_ok(), healthy, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_what_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check(dir.path()).unwrap_err().starts_with("no agent runs in"));
+        write(dir.path(), running()).unwrap();
+        let Doing::Running(healthy) = running() else { unreachable!() };
+        assert_eq!(check(dir.path()).unwrap(), healthy);
+        std::fs::write(dir.path().join(FILE), "{").unwrap();
+        assert!(check(dir.path()).unwrap_err().contains("cannot be read"));
+    }
 }

@@ -3,24 +3,32 @@
 //! Owns the order in which its parts start and stop. Does not own what a plugin may do (`sandbox`), how results are kept
 //! (`spool`) or what travels (`wire`). It opens no listening socket.
 
-#![allow(dead_code)]
-
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 
 mod clock;
+mod config;
 mod directory;
 mod error;
+mod found;
 pub mod health;
 mod identity;
+mod monitors;
+mod parts;
 mod record;
+mod runner;
 mod schedule;
+mod secrets;
 mod slots;
 mod uplink;
 
 pub use error::Error;
 pub use reqwest::Url;
+
+use health::Doing;
+use uplink::transport::Transport;
 
 /// What the operator decides. Nothing that the control plane sends can change any of it.
 #[derive(Clone, Debug)]
@@ -37,6 +45,8 @@ pub struct Settings {
     pub resolver: Option<Vec<SocketAddr>>,
     /// Directory of the bundled plugins, NAME.wasm each; none looks in the usual places.
     pub plugins: Option<PathBuf>,
+    /// Where plugins are compiled.
+    pub compiler: sandbox::Compiler,
     /// Runs at the same time; at least 1.
     pub concurrency: usize,
     /// PEM file of certificate authorities trusted for the control plane beside the system's.
@@ -55,7 +65,24 @@ impl Settings {
 /// Runs the agent until `shutdown` completes: then what is recorded is flushed, one last batch is tried, and it returns within five
 /// seconds. While it is not enrolled it keeps trying; a definite refusal of the setup token is an error.
 pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let _ = settings;
-    shutdown.await;
-    Ok(())
+    let mut shutdown = pin!(shutdown);
+    let transport = Transport::new(&settings.control, settings.ca_file.as_deref())?;
+    let _lock = directory::take(&settings.data)?;
+    let note = |doing: Doing| {
+        if let Err(error) = health::write(&settings.data, doing) {
+            tracing::warn!(%error, "cannot write the state file");
+        }
+    };
+    let waiting = |reason: &str| {
+        tracing::warn!("not enrolled yet, trying again: {reason}");
+        note(Doing::Enrolling { reason: reason.to_owned() });
+    };
+    let token = settings.setup_token.as_deref();
+    let identity =
+        identity::enroll::identity(&settings.data, &transport, token, waiting, &mut shutdown).await?;
+    tracing::info!(agent = identity.name, location = identity.location, id = %identity.agent, "identity ready");
+    let parts = parts::Parts::start(&settings, transport, identity).await?;
+    let ended = parts.run(shutdown).await;
+    note(Doing::Stopped);
+    ended
 }

@@ -78,7 +78,7 @@ impl Machine {
 
     /// What to do now, `ready` saying whether the spool holds something after [`Machine::after`].
     pub(crate) fn next(&mut self, now: Duration, ready: bool) -> Step {
-        if now < self.until {
+        if !self.may_speak(now) {
             return Step::Wait(self.until);
         }
         if !self.greeted || now.saturating_sub(self.heard) > RESUMABLE {
@@ -87,6 +87,11 @@ impl Machine {
         }
         let heartbeat = self.heard + Duration::from_secs(HEARTBEAT_S);
         if ready || now >= heartbeat { Step::Send } else { Step::Wait(heartbeat) }
+    }
+
+    /// Whether the wait after the last failure is over.
+    pub(crate) fn may_speak(&self, now: Duration) -> bool {
+        now >= self.until
     }
 
     /// The next batch begins after this position.

@@ -1,5 +1,243 @@
-//! .
+//! How results leave: asks the state machine what to say, says it, and tells the spool what came of it.
+//!
+//! The rules are in `machine`, trust is in `client`, the network in `transport`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use spool::{Spool, Stored};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
+use wire::results::{Batch, Record};
+use wire::session::Hello;
+use wire::{Position, Problem};
+
+use crate::clock;
+use crate::record::{self, Moment};
+use client::{Client, Session, Trouble};
+use machine::{Failure, Machine, Step, Verdict};
+
 pub(crate) mod backoff;
 pub(crate) mod client;
 mod machine;
 pub(crate) mod transport;
+
+/// How the agent stands with its control plane.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Standing {
+    /// Whether the last exchange succeeded.
+    pub(crate) connected: bool,
+    /// What went wrong in it otherwise.
+    pub(crate) trouble: Option<String>,
+}
+
+/// Sends what is recorded.
+pub(crate) struct Uplink {
+    client: Client,
+    spool: Spool,
+    recorded: watch::Receiver<spool::Status>,
+    machine: Machine,
+    session: Option<Arc<Session>>,
+    /// The session while it is good for something, for whoever else speaks within it.
+    sessions: watch::Sender<Option<Arc<Session>>>,
+    standing: watch::Sender<Standing>,
+    boot_id: String,
+}
+
+impl Uplink {
+    /// An uplink that has not said hello.
+    pub(crate) fn new(client: Client, spool: Spool, boot_id: String) -> Self {
+        Self {
+            machine: Machine::new(record::from_spool(spool.status().acknowledged)),
+            recorded: spool.watch(),
+            session: None,
+            sessions: watch::Sender::new(None),
+            standing: watch::Sender::new(Standing::default()),
+            client,
+            spool,
+            boot_id,
+        }
+    }
+
+    /// The session, for whoever else speaks within it; none while the control plane is away.
+    pub(crate) fn sessions(&self) -> watch::Receiver<Option<Arc<Session>>> {
+        self.sessions.subscribe()
+    }
+
+    /// How the agent stands with its control plane.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Sends until `stop`, then tries for a moment to send what is left.
+    pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        loop {
+            tokio::select! {
+                () = self.turn() => {}
+                _ = &mut stop => break,
+            }
+        }
+        let _ = timeout(LAST_WORDS, self.last_words()).await;
+    }
+
+    /// One thing to do. It may be dropped at any point: what left counts as sent, and nothing is released without an answer.
+    async fn turn(&mut self) {
+        let ready = self.ready().await;
+        match self.machine.next(clock::boot(), !ready.is_empty()) {
+            Step::Hello => self.greet().await,
+            Step::Send => self.send(ready).await,
+            Step::Wait(until) => self.rest(until.saturating_sub(clock::boot())).await,
+        }
+    }
+
+    /// Sends as long as there is something to send and nothing fails.
+    async fn last_words(&mut self) {
+        loop {
+            let ready = self.ready().await;
+            match self.machine.next(clock::boot(), !ready.is_empty()) {
+                Step::Send if !ready.is_empty() => self.send(ready).await,
+                Step::Hello if self.spool.status().pending > 0 => self.greet().await,
+                Step::Hello | Step::Send | Step::Wait(_) => return,
+            }
+        }
+    }
+
+    /// What the spool holds for the next batch.
+    async fn ready(&mut self) -> Vec<Stored> {
+        let status = *self.recorded.borrow_and_update();
+        if status.pending + status.gaps == 0 || !self.machine.may_speak(clock::boot()) {
+            return Vec::new();
+        }
+        let after = record::to_spool(self.machine.after());
+        match self.spool.peek(after, self.machine.limit()).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the spool");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn greet(&mut self) {
+        let status = self.spool.status();
+        let hello = Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            recorded: record::from_spool(status.recorded),
+            pending: status.pending,
+            previous_lease: self.session.as_ref().map(|session| session.lease().to_owned()),
+            boot_id: self.boot_id.clone(),
+        };
+        match self.client.hello(&hello).await {
+            Ok((session, welcome)) => {
+                self.session = Some(Arc::new(session));
+                let verdict = self.machine.welcomed(clock::boot(), welcome.cursor);
+                self.apply(verdict).await;
+                self.tell(None);
+            }
+            Err(trouble) => self.fail(trouble, &[]),
+        }
+    }
+
+    async fn send(&mut self, ready: Vec<Stored>) {
+        let Some(session) = self.session.clone() else { return };
+        let now = Moment { boot_id: &self.boot_id, boot: clock::boot() };
+        let rejected = self.machine.rejected();
+        let records: Vec<Record> =
+            ready.into_iter().map(|stored| record::record(stored, now, rejected)).collect();
+        let positions: Vec<Position> = records.iter().map(Record::position).collect();
+        let batch = Batch { records, pending: self.spool.status().pending, sent_at: clock::wall() };
+        self.machine.sending(positions.last().copied());
+        match self.client.results(&session, &batch).await {
+            Ok(ack) => {
+                let verdict = self.machine.answered(clock::boot(), &positions, ack.cursor, rand::random());
+                if verdict.odd {
+                    tracing::warn!(cursor = %ack.cursor, sent = ?positions.last(), "the control plane's cursor makes no sense");
+                }
+                self.apply(verdict).await;
+                self.tell(None);
+            }
+            Err(trouble) => self.fail(trouble, &positions),
+        }
+    }
+
+    /// Waits for the time, a new result, or the end of the session; while it keeps quiet after a failure, only for the time.
+    async fn rest(&mut self, time: Duration) {
+        let quiet = !self.machine.may_speak(clock::boot());
+        let session = self.session.clone();
+        let ended = async {
+            match &session {
+                Some(session) => session.ended.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep(time.min(NAP)) => {}
+            _ = self.recorded.changed(), if !quiet => {}
+            () = ended => self.machine.failed(clock::boot(), Failure::LeaseUnknown, &[], rand::random()),
+        }
+    }
+
+    async fn apply(&self, verdict: Verdict) {
+        let done = match verdict {
+            Verdict { release: Some(upto), .. } => self.spool.release(record::to_spool(upto)).await,
+            Verdict { rewind: Some(to), .. } => {
+                tracing::warn!(%to, "the control plane has less than it acknowledged: sending again what is still here");
+                self.spool.rewind(record::to_spool(to)).await
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "cannot move the spool's acknowledged position");
+        }
+    }
+
+    fn fail(&mut self, trouble: Trouble, batch: &[Position]) {
+        self.machine.failed(clock::boot(), failure(&trouble), batch, rand::random());
+        self.tell(Some(trouble.to_string()));
+    }
+
+    /// Says how it stands, once per change.
+    fn tell(&self, trouble: Option<String>) {
+        let connected = self.machine.connected();
+        let session = self.session.clone().filter(|session| connected && !session.is_lost());
+        self.sessions.send_if_modified(|told| {
+            let same = match (told.as_ref(), session.as_ref()) {
+                (Some(told), Some(session)) => Arc::ptr_eq(told, session),
+                (told, session) => told.is_none() && session.is_none(),
+            };
+            *told = session;
+            !same
+        });
+        let standing = Standing { connected, trouble };
+        self.standing.send_if_modified(|told| {
+            if *told == standing {
+                return false;
+            }
+            match &standing.trouble {
+                Some(trouble) => tracing::warn!("cannot report, results are kept: {trouble}"),
+                None => tracing::info!("connected to the control plane"),
+            }
+            *told = standing;
+            true
+        });
+    }
+}
+
+fn failure(trouble: &Trouble) -> Failure {
+    match trouble {
+        Trouble::Network(_) => Failure::Network,
+        _ if trouble.wants_hello() => Failure::LeaseUnknown,
+        Trouble::Refused { status: 400 | 413 | 422, .. } => Failure::Rejected,
+        Trouble::Refused { problem, .. }
+            if [Problem::INVALID, Problem::TOO_LARGE].contains(&&problem.code[..]) =>
+        {
+            Failure::Rejected
+        }
+        Trouble::Refused { .. } => Failure::Refused,
+    }
+}
+
+/// Longest sleep at a stretch: timers do not count suspend.
+const NAP: Duration = Duration::from_secs(10);
+/// For what is left when the agent stops.
+const LAST_WORDS: Duration = Duration::from_secs(3);

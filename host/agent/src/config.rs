@@ -1,0 +1,168 @@
+//! What the agent is told to do: waits for changes, keeps the last two versions on disk, takes no older one.
+//!
+//! What is on disk is used from the first moment of a start, so an agent that was killed while cut off goes on checking.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use wire::config::Configuration;
+
+use crate::Error;
+use crate::slots::{Kind, Slots, Stored};
+use crate::uplink::backoff::Backoff;
+use crate::uplink::client::{Client, Fetched, Session};
+
+/// The last two good versions on disk.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    slots: Slots,
+    version: Option<u64>,
+}
+
+/// Why a configuration was not taken.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum NotTaken {
+    /// It is the one that is in use.
+    #[error("configuration {0} is in use already")]
+    Same(u64),
+    /// It is older than the one in use.
+    #[error("refused configuration {offered}: {used} is in use, and versions only grow")]
+    Older {
+        /// What was offered.
+        offered: u64,
+        /// What is in use.
+        used: u64,
+    },
+}
+
+impl Kept {
+    /// What `data` holds: the newest version that can be read, if any. Damage costs a fetch, nothing else.
+    pub(crate) fn open(data: &Path) -> Result<(Self, Option<Configuration>), Error> {
+        let path = data.join("config");
+        let (slots, stored) = Slots::open(path.clone(), KIND).map_err(|source| Error::NotWritable {
+            path: path.clone(),
+            remedy: "the agent must be able to read its own files".to_owned(),
+            source,
+        })?;
+        let newest = match stored {
+            Stored::Newer(path) => {
+                let problem =
+                    "written by a newer version of picket: run that version, or delete it to fetch it anew"
+                        .to_owned();
+                return Err(Error::Damaged { path, problem });
+            }
+            Stored::Valid(payloads) => {
+                payloads.iter().find_map(|p| serde_json::from_slice::<Configuration>(p).ok())
+            }
+            Stored::Nothing | Stored::Damaged { .. } => None,
+        };
+        Ok((Self { slots, version: newest.as_ref().map(|c| c.version) }, newest))
+    }
+
+    /// Whether `offered` is to be used from now on.
+    fn judge(&self, offered: u64) -> Result<(), NotTaken> {
+        match self.version {
+            Some(used) if offered == used => Err(NotTaken::Same(used)),
+            Some(used) if offered < used => Err(NotTaken::Older { offered, used }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps `configuration`. A disk that refuses costs only what a restart while cut off would need.
+    fn keep(&mut self, configuration: &Configuration) {
+        self.version = Some(configuration.version);
+        let payload = serde_json::to_vec(configuration).expect("a configuration came as JSON");
+        if let Err(error) = self.slots.store(&payload) {
+            tracing::warn!(%error, version = configuration.version, "cannot keep the configuration on disk");
+        }
+    }
+}
+
+/// Waits for configurations for ever, gives each that is taken to `taken`. Speaks only while there is a session.
+pub(crate) async fn follow(
+    client: Client,
+    mut sessions: watch::Receiver<Option<Arc<Session>>>,
+    mut kept: Kept,
+    taken: watch::Sender<Option<Configuration>>,
+) {
+    let mut backoff = Backoff::default();
+    let mut etag: Option<String> = None;
+    loop {
+        let usable =
+            |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|session| !session.is_lost());
+        let Ok(session) = sessions.wait_for(usable).await.map(|session| session.clone()) else { return };
+        let Some(session) = session else { continue };
+        let begun = Instant::now();
+        match client.configuration(&session, etag.as_deref()).await {
+            Ok(Fetched { configuration, etag: new }) => {
+                backoff.succeeded();
+                etag = Some(new);
+                if let Some(configuration) = configuration {
+                    take(&mut kept, configuration, &taken);
+                }
+                sleep_until(begun + BETWEEN).await;
+            }
+            Err(trouble) => {
+                if trouble.wants_hello() {
+                    session.lose();
+                }
+                tracing::debug!(%trouble, "no configuration");
+                sleep(backoff.failed(rand::random())).await;
+            }
+        }
+    }
+}
+
+fn take(kept: &mut Kept, configuration: Configuration, taken: &watch::Sender<Option<Configuration>>) {
+    match kept.judge(configuration.version) {
+        Ok(()) => {
+            kept.keep(&configuration);
+            taken.send_replace(Some(configuration));
+        }
+        Err(NotTaken::Same(_)) => {}
+        Err(refused) => tracing::warn!("{refused}"),
+    }
+}
+
+const KIND: Kind = *b"cf";
+/// Between two requests at least, should the control plane not wait.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configuration(version: u64) -> Configuration {
+        Configuration { version, monitors: Vec::new() }
+    }
+
+    #[test]
+    fn versions_only_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut kept, none) = Kept::open(dir.path()).unwrap();
+        assert_eq!((none, kept.judge(1)), (None, Ok(())));
+        kept.keep(&configuration(7));
+        for kept in [kept, Kept::open(dir.path()).unwrap().0] {
+            assert_eq!(kept.judge(6), Err(NotTaken::Older { offered: 6, used: 7 }));
+            assert_eq!(kept.judge(7), Err(NotTaken::Same(7)));
+            assert_eq!(kept.judge(8), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_damaged_newest_version_leaves_the_one_before_and_two_damaged_ones_a_fetch() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut kept, _) = Kept::open(dir.path()).unwrap();
+        kept.keep(&configuration(1));
+        kept.keep(&configuration(2));
+        assert_eq!(Kept::open(dir.path()).unwrap().1, Some(configuration(2)));
+        std::fs::write(dir.path().join("config/slot.b"), b"torn").unwrap();
+        assert_eq!(Kept::open(dir.path()).unwrap().1, Some(configuration(1)));
+        std::fs::write(dir.path().join("config/slot.a"), b"").unwrap();
+        let (kept, none) = Kept::open(dir.path()).unwrap();
+        assert_eq!((none, kept.judge(2)), (None, Ok(())));
+    }
+}

@@ -1,0 +1,184 @@
+//! From an assignment to something that can run: the plugin found, the configuration completed, the grant computed.
+//!
+//! One bad monitor stays a monitor: it gives results of state `error` that say why, and the others go on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbox::Plugin;
+use sandbox::bundled::Plugins;
+use serde_json::Value;
+use wire::MonitorId;
+use wire::config::{Assignment, Configuration};
+
+use crate::schedule::{SHORTEST, Wanted};
+
+/// All monitors of one configuration.
+pub(crate) type Monitors = HashMap<MonitorId, Arc<Monitor>>;
+
+/// A monitor, ready to run or with the reason why it cannot.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    /// Which.
+    pub(crate) id: MonitorId,
+    /// For messages.
+    pub(crate) name: String,
+    /// From start to start.
+    pub(crate) interval: Duration,
+    /// From resolve to verdict.
+    pub(crate) timeout: Duration,
+    /// Of the assignment.
+    pub(crate) digest: String,
+    /// What a run needs.
+    pub(crate) work: Result<Work, Broken>,
+}
+
+/// What a run needs beside its secrets.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// What runs.
+    pub(crate) plugin: Arc<Plugin>,
+    /// With defaults filled in and secrets as references.
+    pub(crate) config: Value,
+    /// What may be reached.
+    pub(crate) grant: net::Grant,
+    /// What `config` refers to.
+    pub(crate) secrets: BTreeSet<String>,
+}
+
+/// Why a monitor cannot run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Broken {
+    /// "config", "plugin.unknown".
+    pub(crate) code: &'static str,
+    /// For a person.
+    pub(crate) summary: String,
+}
+
+/// Prepares every monitor of a configuration, keeping those of `before` that did not change.
+pub(crate) fn prepare(configuration: Configuration, plugins: &Plugins, before: &Monitors) -> Monitors {
+    let prepare = |assignment: Assignment| match before.get(&assignment.id) {
+        Some(kept) if is_same(kept, &assignment) => (assignment.id, kept.clone()),
+        _ => (assignment.id, Arc::new(monitor(assignment, plugins))),
+    };
+    configuration.monitors.into_iter().map(prepare).collect()
+}
+
+/// What the schedule needs to know of them.
+pub(crate) fn wanted(monitors: &Monitors) -> impl Iterator<Item = Wanted> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    monitors.values().map(|monitor| {
+        let mut hasher = DefaultHasher::new();
+        monitor.digest.hash(&mut hasher);
+        let interval = u64::try_from(monitor.interval.as_millis()).unwrap_or(u64::MAX);
+        Wanted { monitor: monitor.id, interval, digest: hasher.finish() }
+    })
+}
+
+fn is_same(kept: &Monitor, assignment: &Assignment) -> bool {
+    kept.digest == assignment.digest
+        && kept.name == assignment.name
+        && kept.interval == Duration::from_millis(assignment.interval_ms.clamp(SHORTEST, LONGEST))
+        && kept.timeout == Duration::from_millis(assignment.timeout_ms)
+}
+
+fn monitor(assignment: Assignment, plugins: &Plugins) -> Monitor {
+    Monitor {
+        id: assignment.id,
+        interval: Duration::from_millis(assignment.interval_ms.clamp(SHORTEST, LONGEST)),
+        timeout: Duration::from_millis(assignment.timeout_ms),
+        work: work(&assignment, plugins),
+        name: assignment.name,
+        digest: assignment.digest,
+    }
+}
+
+fn work(assignment: &Assignment, plugins: &Plugins) -> Result<Work, Broken> {
+    let Assignment { interval_ms, timeout_ms, .. } = assignment;
+    if !(SHORTEST..=LONGEST).contains(interval_ms) {
+        return Err(Broken::config(format!("interval: found {interval_ms} ms, expected 1 s to 365 days")));
+    }
+    if *timeout_ms == 0 || timeout_ms >= interval_ms {
+        return Err(Broken::config(format!(
+            "timeout: found {timeout_ms} ms, expected more than 0 and less than the interval of {interval_ms} ms"
+        )));
+    }
+    let plugin = plugins
+        .find(&assignment.check)
+        .map_err(|unknown| Broken { code: "plugin.unknown", summary: unknown.to_string() })?;
+    let config = plugin.schema.complete(&assignment.config).map_err(|m| Broken::mistakes(&m))?;
+    let grant = plugin.schema.grant(&config, &assignment.allow).map_err(|m| Broken::mistakes(&m))?;
+    let secrets = plugin.schema.secret_names(&config);
+    Ok(Work { plugin: plugin.clone(), config, grant, secrets })
+}
+
+impl Broken {
+    fn config(summary: String) -> Self {
+        Self { code: "config", summary }
+    }
+
+    fn mistakes(mistakes: &[sandbox::Mistake]) -> Self {
+        Self::config(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// A year, in milliseconds.
+const LONGEST: u64 = 365 * 24 * 3_600_000;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn assignment(interval_ms: u64, timeout_ms: u64, check: &str) -> Assignment {
+        Assignment {
+            id: MonitorId(Uuid::from_u128(1)),
+            name: "shop".into(),
+            check: check.into(),
+            interval_ms,
+            timeout_ms,
+            config: Value::Null,
+            allow: Vec::new(),
+            labels: Default::default(),
+            digest: "d".into(),
+        }
+    }
+
+    #[test]
+    fn a_bad_monitor_says_the_bound_or_the_name_and_keeps_a_place_in_the_schedule() {
+        for (interval, timeout, check, code, text) in [
+            (0, 0, "http", "config", "expected 1 s"),
+            (1, 1, "http", "config", "expected 1 s"),
+            (u64::MAX, 1, "http", "config", "365 days"),
+            (1_000, 1_000, "http", "config", "less than the interval"),
+            (1_000, 0, "http", "config", "more than 0"),
+            (5_000, 1_000, "htp", "plugin.unknown", "htp"),
+        ] {
+            let configuration =
+                Configuration { version: 1, monitors: vec![assignment(interval, timeout, check)] };
+            let monitors = prepare(configuration, &Plugins::default(), &Monitors::new());
+            let broken = monitors.values().next().unwrap().work.as_ref().unwrap_err();
+            assert_eq!(broken.code, code);
+            assert!(broken.summary.contains(text), "{}", broken.summary);
+            let wanted = wanted(&monitors).next().unwrap();
+            assert!((SHORTEST..=LONGEST).contains(&wanted.interval));
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_prepared_again() {
+        let configuration = |digest: &str| Configuration {
+            version: 1,
+            monitors: vec![Assignment { digest: digest.into(), ..assignment(5_000, 1_000, "x") }],
+        };
+        let plugins = Plugins::default();
+        let first = prepare(configuration("a"), &plugins, &Monitors::new());
+        let same = prepare(configuration("a"), &plugins, &first);
+        let changed = prepare(configuration("b"), &plugins, &same);
+        let id = MonitorId(Uuid::from_u128(1));
+        assert!(Arc::ptr_eq(&first[&id], &same[&id]));
+        assert!(!Arc::ptr_eq(&same[&id], &changed[&id]));
+    }
+}

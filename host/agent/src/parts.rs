@@ -1,0 +1,225 @@
+//! The parts of an enrolled agent: how they are put together, in which order they stop.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbox::Sandbox;
+use sandbox::bundled::{self, Plugins};
+use spool::Spool;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use wire::config::Configuration;
+
+use crate::health::{self, Doing, Healthy};
+use crate::identity::Identity;
+use crate::monitors::{self, Monitors};
+use crate::runner::Runner;
+use crate::schedule::Schedule;
+use crate::uplink::Uplink;
+use crate::uplink::client::Client;
+use crate::uplink::transport::Transport;
+use crate::{Error, Settings, clock, config, secrets};
+
+/// A running agent.
+pub(crate) struct Parts {
+    spool: Spool,
+    runner: JoinHandle<()>,
+    uplink: JoinHandle<()>,
+    /// Those that may be cut at any time: waiting for configuration, preparing it, writing the state file.
+    followers: Vec<JoinHandle<()>>,
+    stop_runner: oneshot::Sender<()>,
+    stop_uplink: oneshot::Sender<()>,
+}
+
+impl Parts {
+    /// Starts all parts. Checks begin with the configuration on disk, whether or not the control plane is there.
+    pub(crate) async fn start(
+        settings: &Settings,
+        transport: Transport,
+        identity: Arc<Identity>,
+    ) -> Result<Self, Error> {
+        let (kept, configuration) = config::Kept::open(&settings.data)?;
+        let sandbox = sandbox(settings)?;
+        let plugins = plugins(settings, &sandbox).await?;
+        let spool = spool(settings).await?;
+        let boot_id = clock::boot_id();
+
+        let client = Client::new(transport, identity.clone());
+        let uplink = Uplink::new(client.clone(), spool.clone(), boot_id.clone());
+        let (taken, configurations) = watch::channel(configuration);
+        let (prepared, monitors) = watch::channel(Arc::new(Monitors::new()));
+        let runner = Runner {
+            sandbox,
+            spool: spool.clone(),
+            secrets: secrets::Source::new(settings.secrets_dir.clone()),
+            concurrency: settings.concurrency.max(1),
+            boot_id,
+        };
+        let state = State {
+            data: settings.data.clone(),
+            identity: identity.clone(),
+            monitors: monitors.clone(),
+            standing: uplink.standing(),
+            spool: spool.clone(),
+        };
+
+        let (stop_runner, runner_stopped) = oneshot::channel();
+        let (stop_uplink, uplink_stopped) = oneshot::channel();
+        let schedule = Schedule::new(identity.agent);
+        Ok(Self {
+            followers: vec![
+                tokio::spawn(config::follow(client, uplink.sessions(), kept, taken)),
+                tokio::spawn(prepare(configurations, plugins, prepared)),
+                tokio::spawn(state.keep_written()),
+            ],
+            runner: tokio::spawn(Arc::new(runner).work(schedule, monitors, runner_stopped)),
+            uplink: tokio::spawn(uplink.run(uplink_stopped)),
+            spool,
+            stop_runner,
+            stop_uplink,
+        })
+    }
+
+    /// Waits for `shutdown`, then stops: no new runs, what ran recorded, what is recorded sent if it goes quickly, the spool closed.
+    /// A part that ends by itself ends the agent, so that whoever supervises it starts it again.
+    pub(crate) async fn run(mut self, shutdown: Pin<&mut impl Future<Output = ()>>) -> Result<(), Error> {
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            _ = &mut self.runner => Err(Error::Stopped { part: "runner" }),
+            _ = &mut self.uplink => Err(Error::Stopped { part: "uplink" }),
+            part = any(&mut self.followers) => Err(Error::Stopped { part: FOLLOWERS[part] }),
+        };
+        self.followers.iter().for_each(JoinHandle::abort);
+        drop(self.stop_runner);
+        if !self.runner.is_finished() && timeout(STOP_RUNNER, &mut self.runner).await.is_err() {
+            self.runner.abort();
+        }
+        drop(self.stop_uplink);
+        if !self.uplink.is_finished() && timeout(STOP_UPLINK, &mut self.uplink).await.is_err() {
+            self.uplink.abort();
+        }
+        let pending = self.spool.status().pending;
+        if timeout(STOP_SPOOL, self.spool.close()).await.is_err() {
+            tracing::warn!("the disk did not finish in time; what was recorded is safe");
+        }
+        tracing::info!(pending, "stopped; what is pending is sent after the next start");
+        ended
+    }
+}
+
+/// Turns each configuration into monitors.
+async fn prepare(
+    mut configurations: watch::Receiver<Option<Configuration>>,
+    plugins: Plugins,
+    prepared: watch::Sender<Arc<Monitors>>,
+) {
+    let mut current = Arc::new(Monitors::new());
+    loop {
+        let configuration = configurations.borrow_and_update().clone();
+        if let Some(configuration) = configuration {
+            let version = configuration.version;
+            current = Arc::new(monitors::prepare(configuration, &plugins, &current));
+            let broken = current.values().filter(|monitor| monitor.work.is_err()).count();
+            tracing::info!(version, monitors = current.len(), broken, "configuration in use");
+            prepared.send_replace(current.clone());
+        }
+        if configurations.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// What the state file tells.
+struct State {
+    data: PathBuf,
+    identity: Arc<Identity>,
+    monitors: watch::Receiver<Arc<Monitors>>,
+    standing: watch::Receiver<crate::uplink::Standing>,
+    spool: Spool,
+}
+
+impl State {
+    async fn keep_written(mut self) {
+        loop {
+            let healthy = self.now();
+            if let Err(error) = health::write(&self.data, Doing::Running(healthy)) {
+                tracing::warn!(%error, "cannot write the state file");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(health::EVERY) => {}
+                Ok(()) = self.standing.changed() => {}
+                Ok(()) = self.monitors.changed() => {}
+            }
+        }
+    }
+
+    fn now(&mut self) -> Healthy {
+        let standing = self.standing.borrow_and_update().clone();
+        Healthy {
+            name: self.identity.name.clone(),
+            location: self.identity.location.clone(),
+            connected: standing.connected,
+            trouble: standing.trouble,
+            monitors: self.monitors.borrow_and_update().len(),
+            pending: self.spool.status().pending,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+fn sandbox(settings: &Settings) -> Result<Sandbox, Error> {
+    let host = settings.control.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = settings.control.port_or_known_default().unwrap_or_default();
+    let ceiling = net::Ceiling { allow: settings.allow.clone(), control: Some((host, port)) };
+    let network = net::Network::new(net::Settings { ceiling, resolver: settings.resolver.clone() })
+        .map_err(|e| start("network", e))?;
+    let settings = sandbox::Settings {
+        slots: u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX),
+        cache: Some(settings.data.join("compiled")),
+        compiler: settings.compiler.clone(),
+        ..sandbox::Settings::default()
+    };
+    Sandbox::new(settings, network).map_err(|e| start("sandbox", e))
+}
+
+async fn plugins(settings: &Settings, sandbox: &Sandbox) -> Result<Plugins, Error> {
+    let directory = bundled::directory(settings.plugins.as_deref()).map_err(|e| start("plugins", e))?;
+    let plugins = bundled::load_all(sandbox, &directory).await.map_err(|e| start("plugins", e))?;
+    for (path, error) in &plugins.refused {
+        tracing::warn!(path = %path.display(), %error, "not a plugin");
+    }
+    let names: Vec<_> = plugins.iter().map(|plugin| plugin.description.name.as_str()).collect();
+    tracing::info!(directory = %directory.display(), plugins = names.join(", "), "plugins loaded");
+    Ok(plugins)
+}
+
+async fn spool(settings: &Settings) -> Result<Spool, Error> {
+    let fallback_epoch = u64::try_from(clock::wall().as_millis() / 1_000).unwrap_or(1).max(1);
+    let settings = spool::Settings { fallback_epoch, ..spool::Settings::at(settings.data.join("spool")) };
+    let opened = tokio::task::spawn_blocking(|| Spool::open(settings)).await;
+    opened.map_err(|e| start("spool", e))?.map_err(|e| start("spool", e))
+}
+
+fn start(part: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Start { part, source: Box::new(source) }
+}
+
+/// The index of the first that ends.
+async fn any(tasks: &mut [JoinHandle<()>]) -> usize {
+    std::future::poll_fn(|context| {
+        let ended = tasks.iter_mut().position(|task| Pin::new(task).poll(context).is_ready());
+        ended.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+    })
+    .await
+}
+
+const FOLLOWERS: [&str; 3] = ["wait for configuration", "preparation of monitors", "state file"];
+/// A little more than what runs get to end.
+const STOP_RUNNER: Duration = Duration::from_millis(1_200);
+/// A little more than what the last batch gets.
+const STOP_UPLINK: Duration = Duration::from_millis(3_100);
+const STOP_SPOOL: Duration = Duration::from_millis(500);

@@ -1,0 +1,169 @@
+//! From *due* to *recorded*: the path of one result through the agent. Whoever reads only this file knows the product.
+//!
+//! ```text
+//! schedule says which monitor is due → sandbox runs its plugin within limits → the result is stamped → the spool has it on disk
+//! ```
+//!
+//! Decides nothing itself: when is `schedule`'s, how is `sandbox`'s, what a verdict means is `found`'s. Sends nothing: that is `uplink`'s.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sandbox::{Job, Limits, Sandbox};
+use spool::Spool;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+use wire::ResultId;
+use wire::results::RunResult;
+
+use crate::clock;
+use crate::found::Found;
+use crate::monitors::{self, Monitor, Monitors};
+use crate::record::{self, Moment};
+use crate::schedule::{Due, Schedule};
+use crate::secrets;
+
+/// Runs monitors when they are due and records what they say.
+pub(crate) struct Runner {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) spool: Spool,
+    pub(crate) secrets: secrets::Source,
+    /// Runs at the same time.
+    pub(crate) concurrency: usize,
+    /// Of the boot that ages are counted from.
+    pub(crate) boot_id: String,
+}
+
+impl Runner {
+    /// Runs what is due until `stop`; then lets what runs end for a moment. A run that waits for a free place is late, and one that
+    /// waits for its whole interval is missed and counted.
+    pub(crate) async fn work(
+        self: Arc<Self>,
+        mut schedule: Schedule,
+        mut monitors: watch::Receiver<Arc<Monitors>>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        let mut runs = Runs::default();
+        let mut current = monitors.borrow_and_update().clone();
+        schedule.replace(clock::boot_ms(), monitors::wanted(&current));
+        loop {
+            while runs.len() < self.concurrency
+                && let Some(due) = schedule.take(clock::boot_ms())
+            {
+                let monitor = current[&due.monitor].clone();
+                runs.start(&monitor, self.clone().run(monitor.clone(), due));
+            }
+            let wait = match schedule.next_at() {
+                Some(at) if runs.len() < self.concurrency => at.saturating_sub(clock::boot_ms()),
+                _ => u64::MAX,
+            };
+            tokio::select! {
+                () = sleep(Duration::from_millis(wait).min(NAP)) => {}
+                Some(monitor) = runs.ended() => schedule.finished(monitor),
+                Ok(()) = monitors.changed() => {
+                    current = monitors.borrow_and_update().clone();
+                    schedule.replace(clock::boot_ms(), monitors::wanted(&current));
+                }
+                _ = &mut stop => break,
+            }
+        }
+        let last = timeout(LAST_RUNS, async { while runs.ended().await.is_some() {} });
+        if last.await.is_err() {
+            tracing::info!(runs = runs.len(), "ended runs that were under way; they count as missed");
+        }
+    }
+
+    /// One run: check, stamp, record.
+    async fn run(self: Arc<Self>, monitor: Arc<Monitor>, due: Due) {
+        let (started, started_at) = (Instant::now(), clock::wall());
+        let late = clock::boot_ms().saturating_sub(due.planned);
+        let found = self.check(&monitor).await;
+        let result = RunResult {
+            id: ResultId(Uuid::now_v7()),
+            monitor_id: monitor.id,
+            planned_at: started_at.plus_millis(-i64::try_from(late).unwrap_or(i64::MAX)),
+            started_at,
+            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            attempt: 1,
+            missed: due.missed,
+            state: found.state,
+            code: found.code,
+            summary: found.summary,
+            phases: found.phases,
+            remote_address: found.remote_address,
+            metrics: found.metrics,
+            findings: found.findings,
+            attributes: found.attributes,
+            evidence: found.evidence,
+            plugin_digest: monitor.work.as_ref().ok().map(|work| work.plugin.digest.clone()),
+            config_digest: monitor.digest.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let ended = Moment { boot_id: &self.boot_id, boot: clock::boot() };
+        if let Err(error) = self.spool.append(record::entry(result, ended)).await {
+            tracing::error!(monitor = monitor.name, %error, "a result could not be recorded");
+        }
+    }
+
+    /// What the monitor's plugin finds out, or why it could not.
+    async fn check(&self, monitor: &Monitor) -> Found {
+        let work = match &monitor.work {
+            Ok(work) => work,
+            Err(broken) => return Found::error(broken.code, broken.summary.clone()),
+        };
+        let secrets = match self.secrets.resolve(&work.secrets) {
+            Ok(secrets) => secrets,
+            Err(missing) => return Found::error("secret.missing", missing),
+        };
+        let job = Job {
+            monitor: monitor.name.clone(),
+            config: work.config.clone(),
+            attempt: 1,
+            timeout: monitor.timeout,
+            grant: work.grant.clone(),
+            secrets,
+            limits: Limits::default(),
+        };
+        let report = self.sandbox.run(&work.plugin, job).await;
+        for (level, line) in &report.log {
+            tracing::debug!(monitor = monitor.name, ?level, "{line}");
+        }
+        Found::from(report)
+    }
+}
+
+/// The runs under way.
+#[derive(Default)]
+struct Runs {
+    tasks: JoinSet<()>,
+    monitors: HashMap<tokio::task::Id, Arc<Monitor>>,
+}
+
+impl Runs {
+    fn start(&mut self, monitor: &Arc<Monitor>, run: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.spawn(run);
+        self.monitors.insert(task.id(), monitor.clone());
+    }
+
+    fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The monitor of the next run that ends, however it ends; none when nothing runs.
+    async fn ended(&mut self) -> Option<wire::MonitorId> {
+        let id = match self.tasks.join_next_with_id().await? {
+            Ok((id, ())) => id,
+            Err(panicked) => panicked.id(),
+        };
+        let monitor = self.monitors.remove(&id)?;
+        Some(monitor.id)
+    }
+}
+
+/// Longest sleep at a stretch: timers do not count suspend, so this is how soon a wake-up is noticed.
+const NAP: Duration = Duration::from_secs(10);
+/// What runs that are under way get when the agent stops.
+const LAST_RUNS: Duration = Duration::from_millis(1_000);
