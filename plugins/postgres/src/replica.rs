@@ -136,14 +136,11 @@ fn lag(samples: &[Sample]) -> (Lag, &'static str) {
     };
     // A commit of the future is a clock that goes wrong, not a negative lag.
     let age = now.commit_age.map(|age| age.max(0.0));
-    if now.receiver.is_none() && now.received.is_none() {
+    if now.receiver.is_none() {
+        // What was received last may be long ago, so that its distance to what is replayed says nothing.
         return (Lag { seconds: age, bytes: None }, "age of the last replayed commit");
     }
     let bytes = behind(now.received, now.replayed);
-    if now.receiver.is_none() {
-        // What was received last may be long ago; an archive goes on feeding.
-        return (Lag { seconds: age, bytes }, "age of the last replayed commit");
-    }
     if bytes == Some(0) {
         return (Lag { seconds: Some(0.0), bytes }, "everything received is replayed");
     }

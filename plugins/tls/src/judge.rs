@@ -105,9 +105,9 @@ fn trust(mut outcome: Outcome, config: &Config, facts: &Facts, leaf: &Certificat
     // The most telling first: a chain without its intermediate is also untrusted.
     failures
         .sort_by_key(|defect| TELLING.iter().position(|code| *code == defect.code).unwrap_or(TELLING.len()));
-    if failures.is_empty() && facts.verified.is_ok() {
-        let anchor =
-            facts.verified.as_ref().ok().and_then(|chain| chain.last()).map_or("", |root| &root.subject);
+    if failures.is_empty() {
+        let anchor = facts.verified.as_ref().ok().and_then(|chain| chain.last());
+        let anchor = anchor.map_or("only dates or names are wrong", |root| &root.subject);
         return outcome.finding(Finding::new("verify_chain", true, "leads to a trusted authority", anchor));
     }
     for defect in failures {
@@ -246,18 +246,36 @@ fn kind(certificate: &Certificate) -> &'static str {
 }
 
 /// The common name where there is one, the whole subject otherwise.
-fn name_of(certificate: &Certificate) -> &str {
-    let common = certificate.subject.split(',').find_map(|part| part.trim().strip_prefix("CN="));
-    common.or(certificate.names.first().map(String::as_str)).unwrap_or(if certificate.subject.is_empty() {
-        "the server"
-    } else {
-        &certificate.subject
+fn name_of(certificate: &Certificate) -> String {
+    common_name(&certificate.subject).or_else(|| certificate.names.first().cloned()).unwrap_or_else(|| {
+        match certificate.subject.as_str() {
+            "" => "the server".to_owned(),
+            subject => subject.to_owned(),
+        }
     })
+}
+
+/// The CN of a distinguished name (RFC 4514), where a backslash takes a comma's meaning.
+fn common_name(subject: &str) -> Option<String> {
+    let start = match subject.starts_with("CN=") {
+        true => 3,
+        false => subject.find(",CN=")? + 4,
+    };
+    let mut name = String::new();
+    let mut chars = subject[start..].chars();
+    while let Some(next) = chars.next() {
+        match next {
+            '\\' => name.extend(chars.next()),
+            ',' | '+' => break,
+            other => name.push(other),
+        }
+    }
+    Some(name)
 }
 
 fn whose(certificate: &Certificate, leaf: &Certificate) -> String {
     if certificate.sha256 == leaf.sha256 {
-        name_of(leaf).to_owned()
+        name_of(leaf)
     } else {
         format!("the intermediate {}", name_of(certificate))
     }

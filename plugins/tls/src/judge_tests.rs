@@ -200,6 +200,18 @@ fn old_versions_and_weak_keys_are_down() {
 }
 
 #[test]
+fn a_common_name_is_found_and_unescaped() {
+    for (subject, name) in [
+        ("CN=shop.test", Some("shop.test")),
+        (r"O=Acme\, Inc.,CN=Acme\, short+OU=x,C=DE", Some("Acme, short")),
+        ("O=Acme", None),
+        ("", None),
+    ] {
+        assert_eq!(common_name(subject).as_deref(), name);
+    }
+}
+
+#[test]
 fn dates_are_printed_as_rfc_3339() {
     for (at, text) in [
         (0, "1970-01-01T00:00:00Z"),

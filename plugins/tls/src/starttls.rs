@@ -76,7 +76,9 @@ fn is_complete(reply: &str) -> bool {
 
 /// "250 text", where "250-text" would go on. A line that is no reply at all also ends it.
 fn is_last(line: &str) -> bool {
-    line.as_bytes().get(3) != Some(&b'-')
+    let goes_on =
+        |(code, rest): (&str, &str)| code.bytes().all(|byte| byte.is_ascii_digit()) && rest.starts_with('-');
+    !line.split_at_checked(3).is_some_and(goes_on)
 }
 
 /// The protocol's SSLRequest message, answered with one byte.
@@ -147,6 +149,7 @@ mod tests {
         check_smtp(&["220 hi\r\n", "250-me\r\n250 SIZE\r\n"], "tls.not_offered");
         check_smtp(&["554 go away\r\n"], "smtp.protocol");
         check_smtp(&["HTTP/1.1 400 Bad Request\r\n"], "smtp.protocol");
+        check_smtp(&["SSH-2.0-OpenSSH_9.2\r\n"], "smtp.protocol");
         check_smtp(&[], "smtp.protocol");
         check_smtp(&["220 hi\r\n", "250-me\r\n250 STARTTLS\r\n", "454 later\r\n"], "smtp.protocol");
     }

@@ -34,6 +34,8 @@ impl Pair {
         )?;
         let standby = Postgres::launch(installation, directory, authority)?;
         let pair = Pair { standby, relay, primary };
+        // A standby that never replayed a commit does not know how old its data is.
+        pair.insert(1)?;
         pair.wait_until_caught_up()?;
         Ok(pair)
     }

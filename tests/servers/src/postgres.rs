@@ -179,7 +179,6 @@ ssl_key_file = '@ROOT@/key.pem'
 password_encryption = 'scram-sha-256'
 fsync = off
 full_page_writes = off
-synchronous_commit = off
 shared_buffers = '16MB'
 max_connections = 40
 max_wal_senders = 6

@@ -52,7 +52,7 @@ fn a_pair_replicates_pauses_loses_its_link_and_is_promoted() {
     println!("started in {:?}", begun.elapsed());
     pair.insert(100).unwrap();
     pair.wait_until_caught_up().unwrap();
-    assert_eq!(pair.standby().query("SELECT count(*) FROM demo").unwrap(), "100");
+    assert_eq!(pair.standby().query("SELECT count(*) FROM demo").unwrap(), "101");
     pair.pause_replay().unwrap();
     pair.resume_replay().unwrap();
     pair.set_link(Link::Cut).unwrap();
