@@ -81,6 +81,17 @@ pub enum State {
     Error,
 }
 
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+            Self::Error => "error",
+        })
+    }
+}
+
 impl Table {
     /// Reads a file; an error names it, with line and column.
     pub fn read(path: &Path) -> Result<Self, String> {

@@ -1,8 +1,10 @@
 //! Cases of the checks: reading them, the servers that they name, and one run of one case. The harness in `tests/` finds the
 //! files and reports; what a case may say stands in this folder's README.
 
+mod bench;
 mod case;
 mod servers;
 
+pub use bench::Bench;
 pub use case::{Case, Expect, State, Table};
 pub use servers::Fleet;
