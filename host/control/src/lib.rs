@@ -26,3 +26,6 @@ pub use error::Error;
 pub use serve::serve;
 pub use settings::{Settings, Tls};
 pub use store::Error as StoreError;
+
+#[cfg(test)]
+mod tests;

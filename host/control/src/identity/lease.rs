@@ -82,7 +82,7 @@ impl Default for Window {
 
 impl Window {
     fn accept(&mut self, counter: u64) -> bool {
-        if counter == 0 || counter.saturating_add(WINDOW) <= self.highest {
+        if counter == 0 || self.highest.saturating_sub(counter) >= WINDOW {
             return false;
         }
         if counter > self.highest {

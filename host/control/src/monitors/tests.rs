@@ -4,7 +4,7 @@ use uuid::Uuid;
 use super::*;
 
 /// Knows "http", which needs `url` and has `method` GET.
-struct Http;
+pub(crate) struct Http;
 
 impl Checks for Http {
     fn complete(&self, check: &str, config: &Value, allow: &[String]) -> Result<Value, Refused> {

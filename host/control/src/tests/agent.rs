@@ -1,0 +1,235 @@
+//! What agents are promised.
+
+use super::*;
+
+#[tokio::test]
+async fn an_agent_enrols_says_hello_and_gets_its_monitors() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    plane.apply(json!([shop()])).await;
+    let device = plane.agent("edge-1").await;
+    let path = "/v1/config?wait=0";
+    let (status, told) = device.send(&device.stamp(), Method::GET, path, String::new(), None).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(told["monitors"][0]["name"], "shop");
+    assert_eq!(told["monitors"][0]["interval_ms"], 5000);
+    assert_eq!(told["monitors"][0]["config"]["method"], "GET");
+    let etag = told["etag"].as_str().unwrap();
+    let (status, _) = device.send(&device.stamp(), Method::GET, path, String::new(), Some(etag)).await;
+    assert_eq!(status, StatusCode::NOT_MODIFIED);
+    let agents = plane.get("/v1/agents").await;
+    assert_eq!((&agents[0]["state"], &agents[0]["version"]), (&json!("connected"), &json!("0.1.0")));
+}
+
+#[tokio::test]
+async fn a_change_ends_the_wait_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    let (_, told) = device.send(&device.stamp(), Method::GET, "/v1/config?wait=0", String::new(), None).await;
+    let etag = told["etag"].as_str().unwrap();
+    let stamp = device.stamp();
+    let waiting = device.send(&stamp, Method::GET, "/v1/config?wait=30", String::new(), Some(etag));
+    let ((status, changed), _) = tokio::join!(waiting, plane.apply(json!([shop()])));
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(changed["monitors"][0]["name"], "shop");
+    assert!(changed["version"].as_u64() > told["version"].as_u64());
+}
+
+#[tokio::test]
+async fn setup_tokens_that_are_wrong_used_or_expired_say_which() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let (mut first, mut second) = (Device::new(&plane.url, 1), Device::new(&plane.url, 2));
+    let check = |(status, answer): (StatusCode, Value), expected: u16, code: &str| {
+        assert_eq!((status.as_u16(), answer["code"].as_str()), (expected, Some(code)), "{answer}");
+    };
+    check(first.enroll("pst_wrong").await, 401, "setup_token_unknown");
+    let token = plane.setup_token("edge-1").await;
+    let (_, answer) = first.enroll(&token).await;
+    assert_eq!(first.enroll(&token).await.1, answer, "the same request again gets the same answer");
+    check(second.enroll(&token).await, 409, "setup_token_used");
+    first.hello(json!({"epoch": 0, "seq": 0})).await;
+    check(first.enroll(&token).await, 409, "setup_token_used");
+    let late = plane.setup_token("edge-2").await;
+    plane.pass(Duration::from_secs(24 * 3600));
+    check(second.enroll(&late).await, 410, "setup_token_expired");
+}
+
+#[tokio::test]
+async fn of_a_hundred_devices_with_one_setup_token_one_becomes_an_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let token = plane.setup_token("edge-1").await;
+    let mut tries = tokio::task::JoinSet::new();
+    for seed in 0..100 {
+        let (mut device, token) = (Device::new(&plane.url, seed), token.clone());
+        tries.spawn(async move { device.enroll(&token).await.0.as_u16() });
+    }
+    let statuses = tries.join_all().await;
+    assert_eq!(statuses.iter().filter(|s| **s == 200).count(), 1);
+    assert_eq!(statuses.iter().filter(|s| **s == 409).count(), 99);
+}
+
+#[tokio::test]
+async fn a_request_is_accepted_once_and_only_as_it_was_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    let body = json!({"records": [], "pending": 0, "sent_at": "2026-11-20T18:00:00.000Z"}).to_string();
+    let (post, path) = (Method::POST, "/v1/results");
+    let stamp = device.stamp();
+    let signature = stamp.sign_request(&device.key, "POST", path, body.as_bytes());
+    let send = async |stamp: &Stamp, path: &str, body: &str, signature: &str| {
+        let (status, answer, signed) =
+            device.send_as(stamp, post.clone(), path, body.to_owned(), None, signature).await;
+        assert!(signed, "{answer}");
+        (status.as_u16(), answer["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = |code: &str| (401, code.to_owned());
+    let other = Stamp { counter: 99, ..stamp.clone() };
+    assert_eq!(send(&other, path, &body, &signature).await, refused("bad_signature"), "another counter");
+    let with_query = format!("{path}?a=b");
+    assert_eq!(send(&stamp, &with_query, &body, &signature).await, refused("bad_signature"), "another path");
+    assert_eq!(send(&stamp, path, "{}", &signature).await, refused("bad_signature"), "another body");
+    let next = Stamp { generation: 2, ..stamp.clone() };
+    assert_eq!(send(&next, path, &body, &signature).await, refused("unauthorized"), "another generation");
+    assert_eq!(send(&stamp, path, &body, &signature).await, (200, String::new()));
+    assert_eq!(send(&stamp, path, &body, &signature).await, refused("bad_signature"), "a replay");
+    let old = device.stamp_of("0123", 5);
+    let signature = old.sign_request(&device.key, "POST", path, body.as_bytes());
+    assert_eq!(send(&old, path, &body, &signature).await, refused("lease_unknown"));
+}
+
+#[tokio::test]
+async fn a_stolen_token_without_the_key_opens_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    let stamp = device.stamp();
+    let thief = SigningKey::from_bytes(&[77; 32]);
+    let signature = stamp.sign_request(&thief, "GET", "/v1/config", b"");
+    let (status, answer, _) =
+        device.send_as(&stamp, Method::GET, "/v1/config", String::new(), None, &signature).await;
+    assert_eq!((status, &answer["code"]), (StatusCode::UNAUTHORIZED, &json!("bad_signature")));
+}
+
+#[tokio::test]
+async fn after_a_restart_leases_are_unknown_and_everything_else_is_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device;
+    {
+        let plane = Plane::start(dir.path()).await;
+        device = plane.agent("edge-1").await;
+        let applied = plane.apply(json!([shop()])).await;
+        assert_eq!(applied["changes"][0]["change"], "created");
+        let id = plane.get("/v1/monitors/shop").await["id"].as_str().unwrap().to_owned();
+        let (status, _) =
+            device.results(vec![record(&id, 1, 1, "up", Timestamp::from_millis(START_MS))]).await;
+        assert_eq!(status, StatusCode::OK);
+        plane.server.abort();
+        // The store is free once the last task that serves is gone.
+        let control = Arc::downgrade(&plane.control);
+        drop(plane);
+        while control.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let plane = Plane::start(dir.path()).await;
+    device.url.clone_from(&plane.url);
+    let (status, answer) = device.results(vec![]).await;
+    assert_eq!((status, &answer["code"]), (StatusCode::UNAUTHORIZED, &json!("lease_unknown")));
+    let welcome = device.hello(json!({"epoch": 1, "seq": 3})).await;
+    assert_eq!(welcome["cursor"], json!({"epoch": 1, "seq": 1}));
+    assert_eq!(plane.get("/v1/results").await["results"].as_array().unwrap().len(), 1);
+    assert_eq!(plane.get("/v1/monitors/shop").await["state"], "up");
+}
+
+#[tokio::test]
+async fn the_same_batch_again_changes_nothing_and_a_hole_becomes_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    plane.apply(json!([shop()])).await;
+    let id = plane.get("/v1/monitors/shop").await["id"].as_str().unwrap().to_owned();
+    let mut device = plane.agent("edge-1").await;
+    device.hello(json!({"epoch": 1, "seq": 1})).await;
+    let at = |s: i64| Timestamp::from_millis(START_MS + s * 1000);
+    let batch = || {
+        vec![record(&id, 1, 1, "up", at(1)), record(&id, 1, 2, "down", at(2)), record(&id, 1, 5, "up", at(5))]
+    };
+    for _ in 0..3 {
+        let (status, ack) = device.results(batch()).await;
+        assert_eq!((status, ack), (StatusCode::OK, json!({"cursor": {"epoch": 1, "seq": 5}})));
+    }
+    let page = plane.get("/v1/results").await;
+    let told: Vec<_> = page["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["seq"].as_u64().unwrap(), r["state"].as_str().unwrap(), r["delivery"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, [(1, "up", "buffered"), (2, "down", "live"), (5, "up", "live")]);
+    assert_eq!(page["results"][0]["monitor"], "shop");
+    assert_eq!(page["results"][0]["agent"], "edge-1");
+    let gaps = plane.get("/v1/gaps").await;
+    assert_eq!(
+        (&gaps[0]["from"], &gaps[0]["to"], &gaps[0]["reason"]),
+        (&json!(3), &json!(4), &json!("missing"))
+    );
+    assert_eq!(gaps.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_read_and_results_of_a_deleted_monitor_block_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    let at = Timestamp::from_millis(START_MS);
+    let nobody = Uuid::from_u128(5).to_string();
+    let bad = json!({"kind": "result", "epoch": 1, "seq": 2, "result": {"state": "purple"}});
+    let (status, answer) =
+        device.results(vec![record(&nobody, 1, 1, "up", at), bad, record(&nobody, 1, 3, "up", at)]).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(answer["cursor"], json!({"epoch": 1, "seq": 3}));
+    assert_eq!(answer["mistakes"][0]["at"], "/records/1");
+    assert_eq!(plane.get("/v1/gaps").await[0]["reason"], "rejected");
+    assert_eq!(plane.get("/v1/results").await["results"][0]["monitor"], nobody);
+    let (status, answer) = device.results(vec![json!({"kind": "result"})]).await;
+    assert_eq!((status.as_u16(), &answer["code"]), (422, &json!("invalid")));
+}
+
+#[tokio::test]
+async fn an_agent_that_is_silent_is_away_and_its_monitors_are_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    plane.apply(json!([shop()])).await;
+    let id = plane.get("/v1/monitors/shop").await["id"].as_str().unwrap().to_owned();
+    assert_eq!(plane.get("/v1/monitors/shop").await["state"], "pending");
+    let device = plane.agent("edge-1").await;
+    device.results(vec![record(&id, 1, 1, "down", Timestamp::from_millis(START_MS))]).await;
+    assert_eq!(plane.get("/v1/monitors/shop").await["state"], "down");
+    plane.pass(Duration::from_secs(31));
+    assert_eq!(plane.get("/v1/agents").await[0]["state"], "away");
+    assert_eq!(plane.get("/v1/monitors/shop").await["state"], "unknown");
+}
+
+#[tokio::test]
+async fn a_deleted_agent_is_told_so_in_a_signed_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    let (status, _) = plane.call(Method::DELETE, "/v1/agents/edge-1", None).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let (status, answer) = device.results(vec![]).await;
+    assert_eq!((status, &answer["code"]), (StatusCode::UNAUTHORIZED, &json!("unauthorized")));
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    let body = " ".repeat(wire::BODY_LIMIT + 1);
+    let (status, answer) = device.send(&device.stamp(), Method::POST, "/v1/results", body, None).await;
+    assert_eq!((status.as_u16(), &answer["code"]), (413, &json!("too_large")));
+}
