@@ -36,6 +36,10 @@ pub struct Knot {
 impl Knot {
     /// Starts it on a free port, UDP and TCP.
     pub fn start() -> Result<Knot, Error> {
+        process::start_anew(Knot::launch)
+    }
+
+    fn launch() -> Result<Knot, Error> {
         let program = process::find("knotd", "knot")?;
         let directory = process::directory("knot")?;
         let root = directory.path();

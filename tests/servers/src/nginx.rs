@@ -48,6 +48,10 @@ impl Nginx {
 
     /// The same with a certificate of that shape.
     pub fn start_with(authority: &Authority, shape: Shape) -> Result<Nginx, Error> {
+        process::start_anew(|| Nginx::launch(authority, shape))
+    }
+
+    fn launch(authority: &Authority, shape: Shape) -> Result<Nginx, Error> {
         let program = process::find("nginx", "nginx-light")?;
         let directory = process::directory("nginx")?;
         let root = directory.path();

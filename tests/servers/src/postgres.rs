@@ -51,16 +51,7 @@ impl Postgres {
         installation.write(&root.join("chain.pem"), &identity.chain_pem)?;
         installation.write(&root.join("key.pem"), &identity.key_pem)?;
         installation.write(&data.join("pg_hba.conf"), ACCESS)?;
-        let port = process::free_port()?;
-        let settings =
-            SETTINGS.replace("@ROOT@", &root.display().to_string()).replace("@PORT@", &port.to_string());
-        installation.write(&data.join("postgresql.conf"), &settings)?;
-        let mut command = installation.command("postgres");
-        command.arg("-D").arg(&data);
-        // SIGQUIT: at once, without waiting for whoever still streams. The data is thrown away.
-        let mut process = Process::start(&mut command, root.join("log"), Signal::QUIT)?;
-        let ready = || ask(&installation, root, port, "SELECT 1").is_ok();
-        process.wait_until(ready)?;
+        let (port, process) = process::start_anew(|| serve(&installation, root))?;
         Ok(Postgres { installation, port, process, directory })
     }
 
@@ -82,6 +73,20 @@ impl Postgres {
     pub(crate) fn installation(&self) -> &Installation {
         &self.installation
     }
+}
+
+/// Starts the server in its directory on a free port.
+fn serve(installation: &Installation, root: &Path) -> Result<(u16, Process), Error> {
+    let (port, data) = (process::free_port()?, root.join("data"));
+    let settings =
+        SETTINGS.replace("@ROOT@", &root.display().to_string()).replace("@PORT@", &port.to_string());
+    installation.write(&data.join("postgresql.conf"), &settings)?;
+    let mut command = installation.command("postgres");
+    command.arg("-D").arg(&data);
+    // SIGQUIT: at once, without waiting for whoever still streams. The data is thrown away.
+    let mut process = Process::start(&mut command, root.join("log"), Signal::QUIT)?;
+    process.wait_until(|| ask(installation, root, port, "SELECT 1").is_ok())?;
+    Ok((port, process))
 }
 
 fn ask(installation: &Installation, root: &Path, port: u16, sql: &str) -> Result<String, Error> {

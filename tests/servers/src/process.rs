@@ -66,6 +66,10 @@ impl Process {
             }
             pause();
         }
+        // Somebody else may answer where this program wanted to.
+        if !self.is_running() {
+            return Err(Error::Failed { program: self.name.clone(), output: self.output() });
+        }
         Ok(())
     }
 
@@ -132,7 +136,19 @@ pub(crate) fn find(program: &str, package: &'static str) -> Result<PathBuf, Erro
         .ok_or_else(|| Error::Missing { program: program.to_string(), package })
 }
 
-/// A port of 127.0.0.1 that is free now. Another program could take it before its server does; `start` fails then.
+/// Starts a server whose ports are free when it is told of them, but may be taken when it comes to listen: then again, with
+/// others.
+pub(crate) fn start_anew<T>(start: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    let mut attempts = 1..=3;
+    loop {
+        let started = start();
+        if attempts.next().is_none() || !matches!(started, Err(Error::Failed { .. })) {
+            return started;
+        }
+    }
+}
+
+/// A port of 127.0.0.1 that is free now; see [`start_anew`].
 pub(crate) fn free_port() -> Result<u16, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .map_err(|source| Error::Socket { action: "bind a free port of 127.0.0.1", source })?;
