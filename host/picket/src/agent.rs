@@ -94,7 +94,7 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
         allow: args.allow,
         resolver: (!args.resolver.is_empty()).then_some(args.resolver),
         plugins: args.plugins,
-        compiler: sandbox::Compiler::InProcess,
+        compiler: crate::plugin_compile::compiler()?,
         concurrency: usize::from(args.concurrency),
         ca_file: args.ca_file,
         secrets_dir: args.secrets_dir,

@@ -57,6 +57,10 @@ pub(crate) struct Global {
         help_heading = "Logging (to stderr)"
     )]
     pub(crate) log_format: LogFormat,
+    /// End when the process with this id ends: for children of the demo.
+    #[cfg(feature = "demo")]
+    #[arg(long, global = true, hide = true)]
+    pub(crate) parent: Option<u32>,
 }
 
 /// How log lines look.
@@ -71,6 +75,9 @@ pub(crate) enum LogFormat {
 /// The subcommands, in the order in which a newcomer meets them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::Args),
+    Control(crate::control::Args),
     Agents(crate::agents::Args),
     Agent(crate::agent::Args),
     Monitors(crate::monitors::Args),
@@ -86,6 +93,9 @@ impl Command {
     /// Runs it; `matches` are those of the innermost subcommand.
     pub(crate) async fn run(self, matches: &ArgMatches) -> Result<u8, Failure> {
         match self {
+            #[cfg(feature = "demo")]
+            Self::Demo(args) => crate::demo::run(args).await,
+            Self::Control(args) => crate::control::run(args).await,
             Self::Agents(args) => crate::agents::run(args, matches).await,
             Self::Agent(args) => crate::agent::run(args, matches).await,
             Self::Monitors(args) => crate::monitors::run(args, matches).await,
@@ -100,7 +110,7 @@ impl Command {
     /// The level of the log where nothing names one.
     pub(crate) fn log_default(&self) -> &'static str {
         match self {
-            Self::Agent(_) => "info",
+            Self::Agent(_) | Self::Control(_) => "info",
             _ => "warn",
         }
     }

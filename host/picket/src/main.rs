@@ -7,6 +7,9 @@ mod agents;
 mod check;
 mod cli;
 mod client;
+mod control;
+#[cfg(feature = "demo")]
+mod demo;
 mod failure;
 mod health;
 mod logging;
@@ -41,6 +44,10 @@ fn main() -> ExitCode {
 }
 
 fn run(call: cli::Call) -> Result<u8, Failure> {
+    #[cfg(feature = "demo")]
+    if let Some(parent) = call.global.parent {
+        demo::end_with_parent(parent)?;
+    }
     if matches!(call.command, Command::PluginCompile) {
         return plugin_compile::run();
     }

@@ -19,6 +19,13 @@ pub(crate) fn line(text: &str) -> Result<(), WriteError> {
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(WriteError)
 }
 
+/// Writes text over the `lines` last lines of a terminal, and says how many it wrote.
+pub(crate) fn redraw(lines: usize, text: &str) -> Result<usize, WriteError> {
+    let mut out = std::io::stdout().lock();
+    let up = if lines > 0 { format!("\u{1b}[{lines}A\r\u{1b}[J") } else { String::new() };
+    writeln!(out, "{up}{text}").and_then(|()| out.flush()).map_err(WriteError)?;
+    Ok(text.lines().count())
+}
 
 /// Writes one line of JSON to stdout.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), WriteError> {

@@ -26,11 +26,14 @@ pub(crate) fn apply(command: clap::Command, name: &str, path: &Path) -> Result<c
     let document = Document::read(path)?;
     let mistakes = |mistakes: Vec<String>| Failure::text(exit::DATA, mistakes.join("\n"));
     let defaults = defaults(&command, name, &document).map_err(mistakes)?;
-    Ok(command.mut_subcommand(name, |mut sub| {
-        for (id, values) in defaults {
-            sub = sub.mut_arg(id, |arg| arg.default_values(values));
+    Ok(defaults.into_iter().fold(command, |command, (id, values)| {
+        let of_all = command.get_arguments().any(|arg| arg.get_id() == id.as_str());
+        let with_default = |arg: Arg| arg.default_values(values);
+        if of_all {
+            command.mut_arg(id, with_default)
+        } else {
+            command.mut_subcommand(name, |sub| sub.mut_arg(id, with_default))
         }
-        sub
     }))
 }
 
@@ -48,8 +51,11 @@ fn defaults(
         )]);
     };
     let sub = command.find_subcommand(name).expect("it was just matched");
-    let known: Vec<&Arg> =
-        sub.get_arguments().filter(|a| a.get_long().is_some() && a.get_id() != "config").collect();
+    let own = sub.get_arguments().filter(|arg| arg.get_id() != "config");
+    let known: Vec<&Arg> = own
+        .chain(command.get_arguments())
+        .filter(|arg| arg.get_long().is_some() && !arg.is_hide_set())
+        .collect();
     for (key, value) in members {
         let place = document.place(&format!("/{key}"));
         let long = key.replace('_', "-");
@@ -173,17 +179,26 @@ mod tests {
     }
 
     #[test]
+    fn the_log_is_set_in_the_file_too() {
+        let found = check("control", "log_format: json\nlog_level: debug\n").unwrap();
+        let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["log_format", "log_level"]);
+    }
+
+    #[test]
     fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
-        let mistakes = check("agent", "data: ./e\nalow: 127.0.0.1:1\n").unwrap_err();
-        assert_eq!(mistakes, ["picket.yaml:2:1: unknown key \"alow\"; did you mean \"allow\"?"]);
+        let mistakes = check("control", "data: ./cp\nlisen: 127.0.0.1:1\n").unwrap_err();
+        assert_eq!(mistakes, ["picket.yaml:2:1: unknown key \"lisen\"; did you mean \"listen\"?"]);
     }
 
     #[test]
     fn a_wrong_value_is_refused_by_the_option_itself() {
-        let mistakes = check("agent", "concurrency: many\n").unwrap_err();
+        let mistakes = check("control", "listen: somewhere\nbehind-proxy: 7\n").unwrap_err();
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
         assert!(
-            mistakes[0].starts_with("picket.yaml:1:1: concurrency: invalid value 'many'"),
+            mistakes[0].starts_with("picket.yaml:1:1: listen: invalid value 'somewhere'"),
             "{mistakes:?}"
         );
+        assert_eq!(mistakes[1], "picket.yaml:2:1: behind-proxy: found 7, expected true or false");
     }
 }
