@@ -17,7 +17,7 @@ impl Schema {
     /// Every mistake in a configuration, sorted by place.
     pub(super) fn mistakes(&self, config: &Value) -> Vec<Mistake> {
         let mut secret = BTreeSet::new();
-        self.walk(config, &mut |place: Place<'_>| {
+        self.walk_every_branch(config, &mut |place: Place<'_>| {
             if place.schema.get(SECRET_MARK) == Some(&Value::Bool(true)) && secret_name(place.value).is_none()
             {
                 secret.insert(place.at.to_owned());

@@ -7,6 +7,8 @@ use super::{Schema, compile, with_secrets};
 
 /// References and alternatives may nest this deep without the configuration nesting with them.
 pub(super) const MAX_DEPTH: usize = 64;
+/// Pairs looked at in one walk. A schema comes from a plugin, and references that fork at every step would never end.
+pub(super) const MAX_STEPS: u32 = 20_000;
 
 /// One value of a configuration with one subschema that applies to it.
 pub(super) struct Place<'a> {
@@ -21,52 +23,14 @@ pub(super) struct Place<'a> {
 impl Schema {
     /// Visits every pair of a value and a subschema that applies to it.
     pub(super) fn walk(&self, value: &Value, visit: &mut dyn FnMut(Place<'_>)) {
-        self.step(&self.root, value, "", None, MAX_DEPTH, visit);
+        let mut walk = Walk { schema: self, every: false, left: MAX_STEPS, visit };
+        walk.step(&self.root, value, "", None, MAX_DEPTH);
     }
 
-    fn step(
-        &self,
-        schema: &Value,
-        value: &Value,
-        at: &str,
-        parent: Option<&Map<String, Value>>,
-        depth: usize,
-        visit: &mut dyn FnMut(Place<'_>),
-    ) {
-        let (Some(map), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else { return };
-        visit(Place { at, schema: map, value, parent });
-        for same in self.alternatives(map, value) {
-            self.step(same, value, at, parent, depth, visit);
-        }
-        match value {
-            Value::Object(object) => {
-                for (key, member) in object {
-                    if let Some(sub) = property(map, key) {
-                        self.step(sub, member, &format!("{at}/{}", escape(key)), Some(object), depth, visit);
-                    }
-                }
-            }
-            Value::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    if let Some(sub) = element(map, index) {
-                        self.step(sub, item, &format!("{at}/{index}"), None, depth, visit);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The subschemas that apply to the same value: the referenced one, all of `allOf`, and those branches that accept it.
-    fn alternatives<'a>(&'a self, map: &'a Map<String, Value>, value: &Value) -> Vec<&'a Value> {
-        let mut found: Vec<&Value> = self.resolve(map).into_iter().collect();
-        found.extend(list(map, "allOf"));
-        found.extend(branches(map).filter(|branch| self.accepts(branch, value)));
-        if let Some(condition) = map.get("if") {
-            let branch = if self.accepts(condition, value) { "then" } else { "else" };
-            found.extend(map.get(branch));
-        }
-        found
+    /// The same, and also those that might have been meant: branches that do not accept the value.
+    pub(super) fn walk_every_branch(&self, value: &Value, visit: &mut dyn FnMut(Place<'_>)) {
+        let mut walk = Walk { schema: self, every: true, left: MAX_STEPS, visit };
+        walk.step(&self.root, value, "", None, MAX_DEPTH);
     }
 
     /// What `$ref` points to; only places inside the schema.
@@ -80,6 +44,66 @@ impl Schema {
         let definitions = self.lenient.get("$defs").cloned().unwrap_or_else(|| json!({}));
         let whole = json!({ "$defs": definitions, "allOf": [with_secrets(schema)] });
         compile(&whole).is_ok_and(|validator| validator.is_valid(value))
+    }
+}
+
+struct Walk<'a> {
+    schema: &'a Schema,
+    every: bool,
+    left: u32,
+    visit: &'a mut dyn FnMut(Place<'_>),
+}
+
+impl<'a> Walk<'a> {
+    fn step(
+        &mut self,
+        schema: &Value,
+        value: &Value,
+        at: &str,
+        parent: Option<&Map<String, Value>>,
+        depth: usize,
+    ) {
+        let (Some(map), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else { return };
+        let Some(left) = self.left.checked_sub(1) else { return };
+        self.left = left;
+        (self.visit)(Place { at, schema: map, value, parent });
+        for same in self.alternatives(map, value) {
+            self.step(same, value, at, parent, depth);
+        }
+        match value {
+            Value::Object(object) => {
+                for (key, member) in object {
+                    if let Some(sub) = property(map, key) {
+                        self.step(sub, member, &format!("{at}/{}", escape(key)), Some(object), depth);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    if let Some(sub) = element(map, index) {
+                        self.step(sub, item, &format!("{at}/{index}"), None, depth);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The subschemas that apply to the same value: the referenced one, all of `allOf`, and those branches that accept it.
+    fn alternatives<'m>(&self, map: &'m Map<String, Value>, value: &Value) -> Vec<&'m Value>
+    where
+        'a: 'm,
+    {
+        let schema = self.schema;
+        let mut found: Vec<&Value> = schema.resolve(map).into_iter().collect();
+        found.extend(list(map, "allOf"));
+        found.extend(branches(map).filter(|branch| self.every || schema.accepts(branch, value)));
+        if let Some(condition) = map.get("if") {
+            let accepted = schema.accepts(condition, value);
+            found.extend(map.get("then").filter(|_| self.every || accepted));
+            found.extend(map.get("else").filter(|_| self.every || !accepted));
+        }
+        found
     }
 }
 
