@@ -4,6 +4,7 @@
 mod complete;
 mod grant;
 mod mistake;
+mod size;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -67,6 +68,7 @@ impl Schema {
         if let Err(error) = jsonschema::draft202012::meta::validate(schema) {
             return refuse(format!("at {}: {error}", error.instance_path()));
         }
+        size::check(schema)?;
         check_marks(schema, "")?;
         let lenient = with_secrets(schema);
         let validator = compile(&lenient)?;

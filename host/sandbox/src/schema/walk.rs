@@ -7,8 +7,6 @@ use super::{Schema, compile, with_secrets};
 
 /// References and alternatives may nest this deep without the configuration nesting with them.
 pub(super) const MAX_DEPTH: usize = 64;
-/// Pairs looked at in one walk. A schema comes from a plugin, and references that fork at every step would never end.
-pub(super) const MAX_STEPS: u32 = 20_000;
 
 /// One value of a configuration with one subschema that applies to it.
 pub(super) struct Place<'a> {
@@ -23,13 +21,13 @@ pub(super) struct Place<'a> {
 impl Schema {
     /// Visits every pair of a value and a subschema that applies to it.
     pub(super) fn walk(&self, value: &Value, visit: &mut dyn FnMut(Place<'_>)) {
-        let mut walk = Walk { schema: self, every: false, left: MAX_STEPS, visit };
+        let mut walk = Walk { schema: self, every: false, visit };
         walk.step(&self.root, value, "", None, MAX_DEPTH);
     }
 
     /// The same, and also those that might have been meant: branches that do not accept the value.
     pub(super) fn walk_every_branch(&self, value: &Value, visit: &mut dyn FnMut(Place<'_>)) {
-        let mut walk = Walk { schema: self, every: true, left: MAX_STEPS, visit };
+        let mut walk = Walk { schema: self, every: true, visit };
         walk.step(&self.root, value, "", None, MAX_DEPTH);
     }
 
@@ -50,7 +48,6 @@ impl Schema {
 struct Walk<'a> {
     schema: &'a Schema,
     every: bool,
-    left: u32,
     visit: &'a mut dyn FnMut(Place<'_>),
 }
 
@@ -64,8 +61,6 @@ impl<'a> Walk<'a> {
         depth: usize,
     ) {
         let (Some(map), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else { return };
-        let Some(left) = self.left.checked_sub(1) else { return };
-        self.left = left;
         (self.visit)(Place { at, schema: map, value, parent });
         for same in self.alternatives(map, value) {
             self.step(same, value, at, parent, depth);
