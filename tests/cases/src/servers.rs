@@ -151,10 +151,11 @@ fn pair(settings: &Value, authority: &Authority) -> Result<Server, String> {
             ("replay", Some("paused"), _) => pair.pause_replay(),
             ("link", Some("cut"), _) => pair.set_link(Link::Cut),
             ("link", Some("frozen"), _) => pair.set_link(Link::Frozen),
+            ("link", Some("lost"), _) => pair.lose_wal(),
             ("promoted", _, Some(true)) => pair.promote(),
             _ => {
                 return Err(format!(
-                    "found {key}: {value}, write replay: paused, link: cut, link: frozen or promoted: true"
+                    "found {key}: {value}, write replay: paused, link: cut, link: frozen, link: lost or promoted: true"
                 ));
             }
         }

@@ -85,6 +85,21 @@ impl Pair {
         }
     }
 
+    /// Cuts the link, removes what the standby would need next from the primary, and mends the link: the standby tries again and
+    /// again, and can never follow.
+    pub fn lose_wal(&self) -> Result<(), Error> {
+        self.set_link(Link::Cut)?;
+        self.primary.query("ALTER SYSTEM SET wal_keep_size = 0")?;
+        self.primary.query("SELECT pg_reload_conf()")?;
+        for _ in 0..4 {
+            self.insert(10)?;
+            self.primary.query("SELECT pg_switch_wal()")?;
+        }
+        self.primary.query("CHECKPOINT")?;
+        self.relay.set(Link::Up);
+        Ok(())
+    }
+
     /// Makes the standby a primary. There is no way back.
     pub fn promote(&self) -> Result<(), Error> {
         self.standby.query("SELECT pg_promote(true, 30)").map(drop)
