@@ -19,15 +19,15 @@ use crate::uplink::client::{Client, Fetched, Session};
 #[derive(Debug)]
 pub(crate) struct Kept {
     slots: Slots,
-    version: Option<u64>,
+    used: Option<Configuration>,
 }
 
 /// Why a configuration was not taken.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum NotTaken {
     /// It is the one that is in use.
-    #[error("configuration {0} is in use already")]
-    Same(u64),
+    #[error("the configuration is in use already")]
+    Same,
     /// It is older than the one in use.
     #[error("refused configuration {offered}: {used} is in use, and versions only grow")]
     Older {
@@ -59,21 +59,23 @@ impl Kept {
             }
             Stored::Nothing | Stored::Damaged { .. } => None,
         };
-        Ok((Self { slots, version: newest.as_ref().map(|c| c.version) }, newest))
+        Ok((Self { slots, used: newest.clone() }, newest))
     }
 
-    /// Whether `offered` is to be used from now on.
-    fn judge(&self, offered: u64) -> Result<(), NotTaken> {
-        match self.version {
-            Some(used) if offered == used => Err(NotTaken::Same(used)),
-            Some(used) if offered < used => Err(NotTaken::Older { offered, used }),
+    /// Whether `offered` is to be used from now on. The version counts for all agents together: monitors may move here within one.
+    fn judge(&self, offered: &Configuration) -> Result<(), NotTaken> {
+        match &self.used {
+            Some(used) if offered == used => Err(NotTaken::Same),
+            Some(Configuration { version: used, .. }) if offered.version < *used => {
+                Err(NotTaken::Older { offered: offered.version, used: *used })
+            }
             _ => Ok(()),
         }
     }
 
     /// Keeps `configuration`. A disk that refuses costs only what a restart while cut off would need.
     fn keep(&mut self, configuration: &Configuration) {
-        self.version = Some(configuration.version);
+        self.used = Some(configuration.clone());
         let payload = serde_json::to_vec(configuration).expect("a configuration came as JSON");
         if let Err(error) = self.slots.store(&payload) {
             tracing::warn!(%error, version = configuration.version, "cannot keep the configuration on disk");
@@ -117,12 +119,12 @@ pub(crate) async fn follow(
 }
 
 fn take(kept: &mut Kept, configuration: Configuration, taken: &watch::Sender<Option<Configuration>>) {
-    match kept.judge(configuration.version) {
+    match kept.judge(&configuration) {
         Ok(()) => {
             kept.keep(&configuration);
             taken.send_replace(Some(configuration));
         }
-        Err(NotTaken::Same(_)) => {}
+        Err(NotTaken::Same) => {}
         Err(refused) => tracing::warn!("{refused}"),
     }
 }
@@ -143,13 +145,26 @@ mod tests {
     fn versions_only_grow() {
         let dir = tempfile::tempdir().unwrap();
         let (mut kept, none) = Kept::open(dir.path()).unwrap();
-        assert_eq!((none, kept.judge(1)), (None, Ok(())));
+        assert_eq!((none, kept.judge(&configuration(1))), (None, Ok(())));
         kept.keep(&configuration(7));
         for kept in [kept, Kept::open(dir.path()).unwrap().0] {
-            assert_eq!(kept.judge(6), Err(NotTaken::Older { offered: 6, used: 7 }));
-            assert_eq!(kept.judge(7), Err(NotTaken::Same(7)));
-            assert_eq!(kept.judge(8), Ok(()));
+            assert_eq!(kept.judge(&configuration(6)), Err(NotTaken::Older { offered: 6, used: 7 }));
+            assert_eq!(kept.judge(&configuration(7)), Err(NotTaken::Same));
+            assert_eq!(kept.judge(&configuration(8)), Ok(()));
         }
+    }
+
+    #[test]
+    fn monitors_may_move_between_agents_within_a_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut kept, _) = Kept::open(dir.path()).unwrap();
+        kept.keep(&configuration(7));
+        let moved: Configuration = serde_json::from_value(serde_json::json!({"version": 7, "monitors": [{
+            "id": "00000000-0000-0000-0000-000000000001", "name": "shop", "check": "http", "interval_ms": 5000,
+            "timeout_ms": 1000, "config": {}, "digest": "d",
+        }]}))
+        .unwrap();
+        assert_eq!(kept.judge(&moved), Ok(()));
     }
 
     #[test]
@@ -163,6 +178,6 @@ mod tests {
         assert_eq!(Kept::open(dir.path()).unwrap().1, Some(configuration(1)));
         std::fs::write(dir.path().join("config/slot.a"), b"").unwrap();
         let (kept, none) = Kept::open(dir.path()).unwrap();
-        assert_eq!((none, kept.judge(2)), (None, Ok(())));
+        assert_eq!((none, kept.judge(&configuration(2))), (None, Ok(())));
     }
 }

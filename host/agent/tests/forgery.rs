@@ -1,0 +1,238 @@
+//! What answers in the control plane's place must not hurt: no identity changes, nothing is released, and when the real one is back
+//! every result comes.
+//!
+//! A small control plane stands here that forges its first answers in one way, then becomes honest.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Response};
+use ed25519_dalek::SigningKey;
+use picket_agent as agent;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use wire::AgentId;
+use wire::enroll::EnrollRequest;
+use wire::results::{Batch, Record, State as Verdict};
+use wire::signature::{Stamp, header};
+
+/// How the first answers of each kind are forged.
+#[derive(Clone, Copy, Debug)]
+enum Forgery {
+    /// The right answer without a signature: whoever stands between could make it.
+    Unsigned,
+    /// Signed by another key.
+    OtherKey,
+    /// The signature of another request.
+    Replayed,
+    /// The right signature over a body that was cut.
+    Cut,
+    /// A proxy's 401.
+    Unauthorized,
+    /// A captive portal's redirect.
+    Redirect,
+    /// A captive portal's welcome.
+    Portal,
+}
+
+struct Fake {
+    key: SigningKey,
+    forgery: Forgery,
+    /// Answers forged so far, by path.
+    forged: Mutex<HashMap<String, u32>>,
+    /// Batches that were answered honestly.
+    batches: mpsc::UnboundedSender<Batch>,
+}
+
+struct Answer {
+    status: u16,
+    etag: &'static str,
+    body: Vec<u8>,
+    stamp: Stamp,
+}
+
+async fn respond(State(fake): State<Arc<Fake>>, request: Request) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    let body = to_bytes(body, wire::BODY_LIMIT).await.unwrap();
+    if path == "/v1/nonce" {
+        return Response::new(Body::from(r#"{"nonce":"00"}"#));
+    }
+    let forge = {
+        let mut forged = fake.forged.lock().unwrap();
+        let times = forged.entry(path.clone()).or_default();
+        *times += 1;
+        *times <= if path == "/v1/results" { 2 } else { 1 } && path != "/v1/config"
+    };
+    let answer = honest(&fake, &path, &parts.headers, &body, forge).await;
+    let Answer { status, etag, stamp, .. } = &answer;
+    let mut body = answer.body.clone();
+    let mut signature = stamp.sign_answer(&fake.key, *status, etag, &body);
+    let mut response = Response::builder().status(*status);
+    if forge {
+        match fake.forgery {
+            Forgery::Unsigned => signature.clear(),
+            Forgery::OtherKey => {
+                signature = stamp.sign_answer(&SigningKey::from_bytes(&[1; 32]), *status, etag, &body);
+            }
+            Forgery::Replayed => {
+                let other = Stamp { counter: stamp.counter + 1, ..stamp.clone() };
+                signature = other.sign_answer(&fake.key, *status, etag, &body);
+            }
+            Forgery::Cut => body.truncate(body.len() / 2),
+            Forgery::Unauthorized => return html(401),
+            Forgery::Redirect => return html(302),
+            Forgery::Portal => return html(200),
+        }
+    }
+    if !etag.is_empty() {
+        response = response.header("etag", *etag);
+    }
+    response.header(header::SIGNATURE, signature).body(Body::from(body)).unwrap()
+}
+
+fn html(status: u16) -> Response<Body> {
+    let response = Response::builder()
+        .status(status)
+        .header("content-type", "text/html")
+        .header("location", "/v1/results");
+    response.body(Body::from("<html>welcome to the hotel</html>")).unwrap()
+}
+
+async fn honest(fake: &Fake, path: &str, headers: &HeaderMap, body: &[u8], forged: bool) -> Answer {
+    let ok =
+        |value: Value, stamp: Stamp| Answer { status: 200, etag: "", body: value.to_string().into(), stamp };
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let stamp = || Stamp {
+        agent: AgentId(text(header::AGENT).parse().unwrap()),
+        generation: text(header::GENERATION).parse().unwrap(),
+        lease: text(header::LEASE).to_owned(),
+        counter: text(header::COUNTER).parse().unwrap(),
+    };
+    match path {
+        "/v1/enroll" => {
+            let request: EnrollRequest = serde_json::from_slice(body).unwrap();
+            let agent = AgentId(uuid::Uuid::from_u128(7));
+            let lease = request.enrollment_id.to_string();
+            let server_key = hex::encode(fake.key.verifying_key().as_bytes());
+            let answer = json!({"agent_id": agent, "name": "edge-1", "location": "dc1", "generation": 1, "server_key": server_key});
+            ok(answer, Stamp { agent, generation: 1, lease, counter: 0 })
+        }
+        "/v1/hello" => ok(json!({"lease": "lease", "cursor": {"epoch": 0, "seq": 0}}), stamp()),
+        "/v1/config" if headers.contains_key("if-none-match") => std::future::pending().await,
+        "/v1/config" => {
+            let monitor = json!({"id": uuid::Uuid::from_u128(9), "name": "shop", "check": "htp", "interval_ms": 1000,
+                "timeout_ms": 500, "config": {}, "digest": "d"});
+            Answer { etag: "\"1\"", ..ok(json!({"version": 1, "monitors": [monitor]}), stamp()) }
+        }
+        "/v1/results" => {
+            let batch: Batch = serde_json::from_slice(body).unwrap();
+            let cursor = batch.records.last().map(Record::position).unwrap_or_default();
+            if !forged {
+                let _ = fake.batches.send(batch);
+            }
+            ok(json!({"cursor": cursor}), stamp())
+        }
+        other => panic!("{other} is no endpoint"),
+    }
+}
+
+fn settings(data: &Path, control: &str) -> agent::Settings {
+    agent::Settings {
+        data: data.join("data"),
+        control: control.parse().unwrap(),
+        setup_token: Some("token".into()),
+        allow: Vec::new(),
+        resolver: None,
+        plugins: Some(data.to_owned()),
+        compiler: sandbox::Compiler::InProcess,
+        concurrency: 2,
+        ca_file: None,
+        secrets_dir: data.to_owned(),
+    }
+}
+
+fn identity(data: &Path) -> Vec<Vec<u8>> {
+    ["slot.a", "slot.b"].map(|name| std::fs::read(data.join("data/identity").join(name)).unwrap()).into()
+}
+
+/// Lets an agent enrol, say hello and report against forged answers first, and expects every result from the first on.
+async fn check(forgery: Forgery) {
+    let dir = tempfile::tempdir().unwrap();
+    let (batches, mut arrived) = mpsc::unbounded_channel();
+    let key = SigningKey::from_bytes(&[9; 32]);
+    let fake = Arc::new(Fake { key, forgery, forged: Mutex::default(), batches });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let control = format!("http://{}", listener.local_addr().unwrap());
+    let app = Router::new().fallback(respond).with_state(fake.clone());
+    let server = tokio::spawn(axum::serve(listener, app).into_future());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(agent::run(settings(dir.path(), &control), async {
+        let _ = stopped.await;
+    }));
+
+    let (mut seqs, mut before) = (Vec::new(), None);
+    while seqs.len() < 3 {
+        let batch = arrived.recv().await.expect("the agent reports");
+        before.get_or_insert_with(|| identity(dir.path()));
+        for record in batch.records {
+            let Record::Result { seq, result, .. } = record else { panic!("{forgery:?} made a gap") };
+            assert_eq!((result.state, &result.code[..]), (Verdict::Error, "plugin.unknown"));
+            seqs.push(seq);
+        }
+    }
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "{forgery:?}");
+    assert_eq!(before.unwrap(), identity(dir.path()), "{forgery:?}");
+    assert!(fake.forged.lock().unwrap()["/v1/enroll"] == 2 && fake.forged.lock().unwrap()["/v1/results"] > 2);
+    assert_eq!(agent::health::check(&dir.path().join("data")).unwrap().name, "edge-1");
+
+    drop(stop);
+    let ended =
+        tokio::time::timeout(Duration::from_secs(5), running).await.expect("stops within five seconds");
+    ended.unwrap().unwrap();
+    assert!(agent::health::check(&dir.path().join("data")).unwrap_err().contains("stopped"));
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_answers_change_no_identity_and_release_nothing() {
+    use Forgery::{Cut, OtherKey, Portal, Redirect, Replayed, Unauthorized, Unsigned};
+    let forgeries = [Unsigned, OtherKey, Replayed, Cut, Unauthorized, Redirect, Portal];
+    let checks: Vec<_> = forgeries.map(|forgery| tokio::spawn(check(forgery))).into();
+    for check in checks {
+        check.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_refused_setup_token_ends_the_agent_and_an_unreachable_control_plane_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = Router::new().fallback(async || {
+        let problem = json!({"code": wire::Problem::SETUP_TOKEN_EXPIRED, "detail": "the setup token is older than 24 hours"});
+        let response = Response::builder().status(410).header("content-type", "application/problem+json");
+        response.body(Body::from(problem.to_string())).unwrap()
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let control = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(axum::serve(listener, app).into_future());
+    let error = agent::run(settings(dir.path(), &control), std::future::pending()).await.unwrap_err();
+    assert_eq!(error.exit_code(), 69);
+    assert!(error.to_string().contains("older than 24 hours"), "{error}");
+    server.abort();
+    let _ = server.await;
+
+    let state = dir.path().join("data/state.json");
+    let told = async {
+        while !std::fs::read_to_string(&state).is_ok_and(|text| text.contains("cannot reach")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let error = agent::run(settings(dir.path(), &control), told).await.unwrap_err();
+    assert_eq!(error.exit_code(), 69);
+    assert!(error.to_string().starts_with("not enrolled: cannot reach"), "{error}");
+}
