@@ -39,7 +39,21 @@ impl Cache {
             Ok(None) => make_key(&path)?,
             Err(error) => return Err(failed(&path)(error)),
         };
-        Ok(Cache { dir: dir.to_owned(), key, engine: fingerprint(engine) })
+        let cache = Cache { dir: dir.to_owned(), key, engine: fingerprint(engine) };
+        cache.sweep();
+        Ok(cache)
+    }
+
+    /// Removes what an upgrade or a crash left behind: artifacts of other engines, and drafts. What cannot be removed only takes
+    /// space.
+    fn sweep(&self) {
+        let own = format!("-{}.cwasm", self.engine);
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".draft") || (name.ends_with(".cwasm") && !name.ends_with(&own)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The artifact of the component with this digest (64 hexadecimal digits), if one is there and ours.
@@ -178,6 +192,17 @@ mod tests {
         cache.put("abc", b"code").unwrap();
         fs::copy(cache.path("abc"), cache.path("abd")).unwrap();
         assert_eq!(cache.get("abd"), None);
+    }
+
+    #[test]
+    fn what_an_upgrade_left_behind_is_removed() {
+        let (_dir, cache) = cache();
+        cache.put("abc", b"code").unwrap();
+        fs::write(cache.dir.join("abc-0123456789abcdef.cwasm"), "older").unwrap();
+        fs::write(cache.dir.join("abc-x.1.draft"), "torn").unwrap();
+        let again = Cache::open(&cache.dir, &crate::engine::engine(1).unwrap()).unwrap();
+        assert_eq!(again.get("abc").as_deref(), Some(&b"code"[..]));
+        assert_eq!(fs::read_dir(&cache.dir).unwrap().count(), 2, "the artifact and the key");
     }
 
     #[test]
