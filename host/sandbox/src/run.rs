@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use wasmtime::component::InstancePre;
+use wasmtime::component::{InstancePre, ResourceTableError};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
@@ -151,6 +151,11 @@ impl Broken {
         }
         if let Some(trap) = error.downcast_ref::<Trap>() {
             return Fault::Trap(first_line(&trap.to_string()));
+        }
+        match error.downcast_ref::<ResourceTableError>() {
+            Some(ResourceTableError::Full) => return Fault::Memory,
+            Some(other) => return Fault::Trap(first_line(&other.to_string())),
+            None => {}
         }
         if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
             return Fault::Exhausted;

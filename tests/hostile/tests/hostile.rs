@@ -195,6 +195,38 @@ async fn a_flood_of_clock_and_random_calls_ends_too() {
     assert!(report.spent.cpu < Duration::from_secs(2), "{report:?}");
 }
 
+/// A guest with timers.
+fn sleeper(run: &str) -> Guest<'_> {
+    Guest {
+        packages: "package wasi:io@0.2.6 { interface poll { resource pollable { block: func(); } } }
+                   package wasi:clocks@0.2.6 { interface monotonic-clock {
+                     use wasi:io/poll@0.2.6.{pollable};
+                     subscribe-duration: func(when: u64) -> pollable; } }",
+        world: "import wasi:clocks/monotonic-clock@0.2.6;",
+        imports: r#"(import "wasi:clocks/monotonic-clock@0.2.6" "subscribe-duration" (func $timer (param i64) (result i32)))
+                    (import "wasi:io/poll@0.2.6" "[method]pollable.block" (func $block (param i32)))"#,
+        run,
+        ..Guest::default()
+    }
+}
+
+#[tokio::test]
+async fn sleeping_is_not_computing_but_ends_by_the_deadline() {
+    let report = run(sleeper("(call $block (call $timer (i64.const 300000000)))")).await;
+    assert!(matches!(report.verdict, Verdict::Outcome(_)), "{report:?}");
+    assert!(report.duration >= Duration::from_millis(300), "{report:?}");
+    assert!(report.spent.cpu < Duration::from_millis(100), "{report:?}");
+    let (sandbox, plugin) = load(sleeper("(call $block (call $timer (i64.const 3600000000000)))")).await;
+    check(&sandbox.run(&plugin, job(Duration::from_millis(100))).await, &Fault::Wall);
+}
+
+#[tokio::test]
+async fn a_handle_bomb_ends_at_its_limit() {
+    let report = run(sleeper("(loop $more (drop (call $timer (i64.const 1))) (br $more))")).await;
+    check(&report, &Fault::Memory);
+    assert!(report.spent.calls <= 1100, "{report:?}");
+}
+
 #[tokio::test]
 async fn a_foreign_import_is_refused_in_words() {
     let guest = Guest {
