@@ -55,7 +55,8 @@ struct Config {
     #[serde(default = "max_redirects")]
     #[schemars(range(max = 20))]
     max_redirects: u8,
-    /// Bytes of the decoded body that are kept, 1 to 4194304. 1 MiB unless set: pages are smaller, and downloads need no keyword.
+    /// Bytes of the decoded body that are kept, 1 to 4194304. 1048576 (1 MiB) unless set: pages are smaller, and downloads need no
+    /// keyword.
     #[serde(default = "body_size_limit")]
     #[schemars(range(min = 1, max = 4_194_304))]
     body_size_limit: u32,

@@ -35,7 +35,8 @@ pub fn describe<C: JsonSchema>(about: &About) -> Description {
     }
 }
 
-/// JSON pointers of the options of `C` that say nothing about themselves.
+/// What is missing in the texts of the options of `C`, by JSON pointer: options that say nothing about themselves, and those that
+/// do not say their default or say another one.
 pub fn omissions<C: JsonSchema>() -> Vec<String> {
     let mut found = Vec::new();
     undocumented(schema::<C>().as_value(), "", &mut found);
@@ -47,8 +48,20 @@ fn schema<C: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
         .with_transform(absent_is_not_null)
+        .with_transform(plain_text)
         .into_generator()
         .into_root_schema_for::<C>()
+}
+
+/// Descriptions without the line ends of the source, and no names of types: they mean nothing outside of it.
+fn plain_text(schema: &mut Schema) {
+    transform_subschemas(&mut plain_text, schema);
+    schema.remove("title");
+    let joined = match schema.get("description") {
+        Some(Value::String(text)) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+        _ => return,
+    };
+    schema.insert("description".into(), joined.into());
 }
 
 fn absent_is_not_null(schema: &mut Schema) {
@@ -95,10 +108,11 @@ fn undocumented(schema: &Value, at: &str, found: &mut Vec<String>) {
                     && let Value::Object(properties) = value
                 {
                     for (name, property) in properties {
-                        let silent =
-                            property.get("description").and_then(Value::as_str).is_none_or(str::is_empty);
-                        if silent {
+                        let text = property.get("description").and_then(Value::as_str).unwrap_or_default();
+                        if text.is_empty() {
                             found.push(format!("{at}/properties/{name}"));
+                        } else if let Some(default) = unsaid(property, text) {
+                            found.push(format!("{at}/properties/{name}: its default is {default}"));
                         }
                     }
                 }
@@ -112,6 +126,19 @@ fn undocumented(schema: &Value, at: &str, found: &mut Vec<String>) {
         }
         _ => {}
     }
+}
+
+/// The default of a property, if it is one word and its description lacks it.
+fn unsaid(property: &Value, description: &str) -> Option<String> {
+    let default = match property.get("default")? {
+        Value::String(text) if !text.is_empty() => text.clone(),
+        Value::Number(number) => number.to_string().trim_end_matches(".0").to_owned(),
+        Value::Bool(value) => value.to_string(),
+        _ => return None,
+    };
+    let mut words = description.split(|c: char| !c.is_alphanumeric() && !"-_.".contains(c));
+    let said = words.any(|word| word.trim_end_matches('.').eq_ignore_ascii_case(&default));
+    (!said).then_some(default)
 }
 
 #[cfg(test)]
@@ -128,9 +155,12 @@ mod tests {
         /// Where.
         #[schemars(extend("x-picket-target" = "host"))]
         host: String,
-        /// How long.
+        /// How long; 5s unless set.
         #[serde(default = "wait")]
         wait: Duration,
+        /// How long; forever unless set.
+        #[serde(default = "wait")]
+        patience: Duration,
         /// How.
         tls: Option<Tls>,
         token: Option<TextOrSecret>,
@@ -152,7 +182,7 @@ mod tests {
         assert_eq!(schema["required"], json!(["host", "silent"]));
         assert_eq!(properties["host"]["x-picket-target"], "host");
         assert_eq!(properties["wait"]["default"], "5s");
-        assert_eq!(properties["wait"]["description"], "How long.");
+        assert_eq!(properties["wait"]["description"], "How long; 5s unless set.");
         assert_eq!(properties["tls"]["type"], "object");
         assert_eq!(properties["tls"]["description"], "How.");
         assert_eq!(properties["tls"]["properties"]["ca"]["type"], "string");
@@ -166,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_without_a_word_about_itself_is_found() {
-        assert_eq!(omissions::<Config>(), ["/properties/silent"]);
+    fn an_option_without_a_word_about_itself_or_its_default_is_found() {
+        assert_eq!(omissions::<Config>(), ["/properties/patience: its default is 5s", "/properties/silent"]);
     }
 }

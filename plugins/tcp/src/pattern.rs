@@ -68,7 +68,7 @@ fn contains(heard: &[u8], wanted: &[u8]) -> bool {
 fn decode(hex: &str) -> Option<Vec<u8>> {
     let digits: Vec<u32> =
         hex.chars().filter(|c| *c != ' ').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    digits.chunks(2).map(|pair| Some(u8::try_from(pair[0] * 16 + pair.get(1)?).ok()?)).collect()
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair.get(1)?).ok()).collect()
 }
 
 #[derive(Deserialize)]
