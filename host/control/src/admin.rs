@@ -1,5 +1,7 @@
 //! What people ask for: agents, monitors, results and gaps, as the API and the page show them.
 
+use std::collections::HashSet;
+
 use wire::admin::{
     AgentCreated, AgentState, AgentView, Apply, ApplyAnswer, CreateAgent, GapView, LocationState,
     MonitorView, ResultView, ResultsPage, Shown,
@@ -11,7 +13,7 @@ use crate::control::{Control, Registry, Written, failed, lock};
 use crate::identity;
 use crate::judge;
 use crate::monitors::{self, Monitor};
-use crate::store::{Filter, Row};
+use crate::store::{Filter, KeptGap, Point, Row};
 use crate::uplink::invalid;
 
 /// Which results are wanted, as people name them.
@@ -172,19 +174,23 @@ impl Control {
         MonitorView { id: monitor.id, spec: monitor.spec.clone(), state, by_location }
     }
 
-    /// The states of a monitor in the last hour, a minute each.
-    pub(crate) fn bar(&self, monitor: &Monitor) -> Result<[Shown; judge::SLOTS], Problem> {
+    /// The states of monitors in the last hour, a minute each.
+    pub(crate) fn bars(&self, monitors: &[&Monitor]) -> Result<Vec<[Shown; judge::SLOTS]>, Problem> {
+        let gaps = self.store.gaps(None, GAPS_OF_A_BAR).map_err(|e| failed(&e))?;
+        monitors.iter().map(|monitor| self.bar(monitor, &gaps)).collect()
+    }
+
+    fn bar(&self, monitor: &Monitor, gaps: &[KeptGap]) -> Result<[Shown; judge::SLOTS], Problem> {
         let (now, registry) = (self.now().wall, self.registry());
         let from = judge::bar_from(monitor, now);
         let points = self.store.history(monitor.id, from, now.plus_millis(1)).map_err(|e| failed(&e))?;
-        let gaps = self.store.gaps(None, GAPS_OF_A_BAR).map_err(|e| failed(&e))?;
-        let involved = |agent| points.iter().any(|p| p.agent == agent);
+        let agents: HashSet<_> = points.iter().map(|p| p.agent).collect();
         let lost: Vec<_> = gaps
             .iter()
-            .filter(|kept| involved(kept.agent))
+            .filter(|kept| agents.contains(&kept.agent))
             .filter_map(|kept| Some((kept.gap.first_at?, kept.gap.last_at?)))
             .collect();
-        let location = |point: &crate::store::Point| match registry.agent(point.agent) {
+        let location = |point: &Point| match registry.agent(point.agent) {
             Some(agent) => agent.location.clone(),
             None => point.agent.to_string(),
         };
@@ -246,11 +252,8 @@ impl Control {
     pub(crate) fn gaps(&self, agent: Option<String>, limit: usize) -> Result<Vec<GapView>, Problem> {
         let filter = self.filter(&Wanted { agent, ..Wanted::default() })?;
         let gaps = self.store.gaps(filter.agent, limit).map_err(|e| failed(&e))?;
-        let view = |kept: crate::store::KeptGap| GapView {
-            agent: kept.agent_name,
-            gap: kept.gap,
-            received_at: kept.received_at,
-        };
+        let view =
+            |kept: KeptGap| GapView { agent: kept.agent_name, gap: kept.gap, received_at: kept.received_at };
         Ok(gaps.into_iter().map(view).collect())
     }
 }

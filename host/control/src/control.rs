@@ -52,6 +52,9 @@ pub(crate) struct Registry {
     pub(crate) agents: BTreeMap<String, Agent>,
     pub(crate) monitors: BTreeMap<String, Monitor>,
     pub(crate) version: u64,
+    /// Names of the agents, and intervals of the monitors, by id: every request of an agent asks for them.
+    names: HashMap<AgentId, String>,
+    intervals_ms: HashMap<MonitorId, u64>,
 }
 
 /// What an agent said last.
@@ -97,11 +100,13 @@ impl Control {
         for row in kept.latest {
             progress.latest.entry(row.result.monitor_id).or_default().insert(row.location.clone(), row);
         }
-        let registry = Registry {
+        let mut registry = Registry {
             agents: kept.agents.into_iter().map(|a| (a.name.clone(), a)).collect(),
             monitors: kept.monitors.into_iter().map(|m| (m.spec.name.clone(), m)).collect(),
             version,
+            ..Registry::default()
         };
+        registry.index();
         let control = Self {
             arrived: watch::Sender::new(store.arrived()),
             told: watch::Sender::new(0),
@@ -154,6 +159,7 @@ impl Control {
         if written.iter().any(Written::moves_monitors) {
             registry.version += 1;
         }
+        registry.index();
         let writes = written.iter().map(Written::as_write).chain([Write::Version(registry.version)]);
         self.store.commit(&writes.collect::<Vec<_>>()).map_err(|e| failed(&e))?;
         *write(&self.registry) = Arc::new(registry);
@@ -218,7 +224,16 @@ impl Control {
 
 impl Registry {
     pub(crate) fn agent(&self, id: AgentId) -> Option<&Agent> {
-        self.agents.values().find(|a| a.id == id)
+        self.agents.get(self.names.get(&id)?)
+    }
+
+    pub(crate) fn interval_ms(&self, id: MonitorId) -> Option<u64> {
+        self.intervals_ms.get(&id).copied()
+    }
+
+    fn index(&mut self) {
+        self.names = self.agents.values().map(|a| (a.id, a.name.clone())).collect();
+        self.intervals_ms = self.monitors.values().map(|m| (m.id, m.interval_ms)).collect();
     }
 }
 

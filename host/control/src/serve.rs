@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -62,16 +63,17 @@ pub(crate) async fn serve_at(
 
     tokio::pin!(server);
     let outcome = tokio::select! {
-        outcome = &mut server => outcome,
+        outcome = &mut server => outcome.map_err(Error::Serve),
+        error = broken(&control) => Err(error),
         () = shutdown => {
             tracing::info!("ending");
             control.closing.send_replace(true);
             handle.graceful_shutdown(Some(LAST_REQUESTS));
-            server.await
+            server.await.map_err(Error::Serve)
         }
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    outcome.map_err(Error::Serve)
+    outcome
 }
 
 async fn open(settings: Settings, clock: Clock, secure: bool) -> Result<Control, Error> {
@@ -107,9 +109,28 @@ async fn run(
     match tls {
         Some(config) => {
             let config = RustlsConfig::from_config(config);
-            axum_server::from_tcp_rustls(listener, config)?.handle(handle).serve(app).await
+            let mut server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
+            server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+            server.serve(app).await
         }
-        None => axum_server::from_tcp(listener)?.handle(handle).serve(app).await,
+        None => {
+            let mut server = axum_server::from_tcp(listener)?.handle(handle);
+            server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+            server.serve(app).await
+        }
+    }
+}
+
+/// Ends when the store refuses to write: after a full disk it does so for ever. The agents keep their results until a new start.
+async fn broken(control: &Arc<Control>) -> Error {
+    let mut ticks = tokio::time::interval(CHECK);
+    loop {
+        ticks.tick().await;
+        let store = control.store.clone();
+        match tokio::task::spawn_blocking(move || store.check()).await {
+            Ok(Err(error)) => return Error::Store(error),
+            Ok(Ok(())) | Err(_) => {}
+        }
     }
 }
 
@@ -177,11 +198,17 @@ fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, Error> {
     Ok(Arc::new(config))
 }
 
+/// How long a request may take to say what it wants.
+const HEADERS: Duration = Duration::from_secs(10);
+
 /// How long requests that run may go on after the shutdown.
 const LAST_REQUESTS: Duration = Duration::from_secs(4);
 
 /// How often presence is looked at.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// How often the store is asked whether it still works.
+const CHECK: Duration = Duration::from_secs(5);
 
 /// How often old results are deleted.
 const FORGET: Duration = Duration::from_secs(600);

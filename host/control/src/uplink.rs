@@ -19,8 +19,8 @@ use crate::ingest;
 use crate::judge;
 use crate::store::{Ingested, KeptGap, Row};
 
-/// A request that was signed, as far as its headers go.
-#[derive(Clone, Debug)]
+/// A request that was signed, as far as its headers go. No `Debug`: it holds the token.
+#[derive(Clone)]
 pub(crate) struct Signed {
     pub(crate) stamp: Stamp,
     pub(crate) token: String,
@@ -157,11 +157,9 @@ impl Control {
         }
 
         let registry = self.registry();
-        let intervals: std::collections::HashMap<_, _> =
-            registry.monitors.values().map(|m| (m.id, m.interval_ms)).collect();
         let mut progress = lock(&self.progress);
         let cursor = progress.cursors.get(&agent.id).copied().unwrap_or_default();
-        let decision = ingest::decide(cursor, caller.recorded, |m| intervals.get(&m).copied(), records);
+        let decision = ingest::decide(cursor, caller.recorded, |m| registry.interval_ms(m), records);
         if decision.cursor == cursor {
             return Ok((Ack { cursor }, mistakes));
         }
@@ -187,7 +185,7 @@ impl Control {
             .map(|gap| KeptGap { agent: agent.id, agent_name: agent.name.clone(), received_at, gap })
             .collect();
         let mut latest = std::collections::HashMap::<_, &Row>::new();
-        for row in rows.iter().filter(|row| intervals.contains_key(&row.result.monitor_id)) {
+        for row in rows.iter().filter(|row| registry.interval_ms(row.result.monitor_id).is_some()) {
             let monitor = row.result.monitor_id;
             let stored = progress.latest.get(&monitor).and_then(|l| l.get(&row.location));
             if latest.get(&monitor).copied().or(stored).is_none_or(|old| judge::replaces(row, old)) {

@@ -2,6 +2,7 @@
 //! a network error to an agent, so nothing in between can say anything in our name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::to_bytes;
 use axum::extract::Request;
@@ -57,9 +58,10 @@ where
         return super::Failure(unauthorized(detail)).into_response();
     };
     let stamp = signed.stamp.clone();
-    let outcome = match to_bytes(body, wire::BODY_LIMIT).await {
-        Ok(body) => work(control.clone(), signed, body.to_vec(), parts.headers).await,
-        Err(_) => {
+    let outcome = match tokio::time::timeout(BODY, to_bytes(body, wire::BODY_LIMIT)).await {
+        Err(_) => Err(Problem::new(Problem::INVALID, "the body came too slowly")),
+        Ok(Ok(body)) => work(control.clone(), signed, body.to_vec(), parts.headers).await,
+        Ok(Err(_)) => {
             let detail = format!("the body is cut, or larger than {} bytes", wire::BODY_LIMIT);
             Err(Problem::new(Problem::TOO_LARGE, detail))
         }
@@ -110,3 +112,6 @@ fn read(parts: &Parts) -> Option<Signed> {
         path: parts.uri.path_and_query()?.to_string(),
     })
 }
+
+/// How long a body may take.
+const BODY: Duration = Duration::from_secs(30);

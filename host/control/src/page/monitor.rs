@@ -14,7 +14,10 @@ pub(super) fn render(control: &Control, name: &str) -> Result<Markup, Problem> {
     let view = control.monitor(name)?;
     let now = control.now().wall;
     let registry = control.registry();
-    let bar = registry.monitors.get(name).map(|m| control.bar(m)).transpose()?;
+    let bar = match registry.monitors.get(name) {
+        Some(monitor) => control.bars(&[monitor])?.pop(),
+        None => None,
+    };
     let wanted = Wanted { monitor: Some(name.to_owned()), limit: RESULTS, ..Wanted::default() };
     let mut results = control.results(&wanted)?.results;
     results.reverse();

@@ -12,14 +12,12 @@ use crate::judge::SLOTS;
 pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
     let registry = control.registry();
     let now = control.now().wall;
-    let mut monitors = Vec::new();
-    for view in control.monitors() {
-        let bar = match registry.monitors.get(&view.spec.name) {
-            Some(monitor) => control.bar(monitor)?,
-            None => [Shown::Pending; SLOTS],
-        };
-        monitors.push((view, bar));
-    }
+    let views = control.monitors();
+    let known: Vec<_> = views.iter().filter_map(|view| registry.monitors.get(&view.spec.name)).collect();
+    let bars = control.bars(&known)?;
+    // A monitor that was made between the two readings is shown at the next one.
+    let shown = views.iter().filter(|view| registry.monitors.contains_key(&view.spec.name));
+    let monitors: Vec<_> = shown.zip(bars).collect();
     let (agents, gaps) = (control.agents(), control.gaps(None, 5)?);
     let body = html! {
         h1.hidden { "Overview" }
@@ -51,7 +49,7 @@ pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
     Ok(frame::page("Picket", Some(5), &body))
 }
 
-fn totals(monitors: &[(MonitorView, [Shown; SLOTS])]) -> Markup {
+fn totals(monitors: &[(&MonitorView, [Shown; SLOTS])]) -> Markup {
     let order = [
         Shown::Down,
         Shown::Degraded,

@@ -28,6 +28,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Stores a batch, its cursor and the latest results in one transaction. Gives the arrival of its last result.
     fn ingest(&self, batch: &Ingested<'_>) -> Result<u64, Error>;
 
+    /// Whether writing still works. A store that failed to write once may refuse for ever: only a new start helps then.
+    fn check(&self) -> Result<(), Error>;
+
     /// Arrival of the last result that was stored; 0 before the first.
     fn arrived(&self) -> u64;
 

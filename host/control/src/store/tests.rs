@@ -177,3 +177,42 @@ fn a_second_store_on_the_same_directory_is_refused() {
     let _first = Embedded::open(dir.path()).unwrap();
     assert!(matches!(Embedded::open(dir.path()), Err(Error::Open { .. })));
 }
+
+/// The child of the test below is the same test with this variable set: it stores and says what was acknowledged, until it is killed.
+const CHILD: &str = "PICKET_STORE_TO_FILL";
+
+#[test]
+fn what_was_acknowledged_survives_kill_9() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        let store = Embedded::open(std::path::Path::new(&path)).unwrap();
+        for seq in 1.. {
+            ingest(&store, &rows(seq..=seq), &[]);
+            eprintln!("acknowledged {seq}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "store::tests::what_was_acknowledged_survives_kill_9", "--nocapture"])
+        .env(CHILD, dir.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut acknowledged = 0;
+    for line in std::io::BufRead::lines(said) {
+        let line = line.unwrap();
+        if let Some(seq) = line.strip_prefix("acknowledged ") {
+            acknowledged = seq.parse().unwrap();
+        }
+        if acknowledged == 50 {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    let (stored, arrived) = store.arrivals(0, &Filter::default(), usize::MAX).unwrap();
+    assert!(acknowledged >= 50 && arrived >= acknowledged, "{acknowledged} acknowledged, {arrived} stored");
+    assert_eq!(seqs(&stored), (1..=arrived).collect::<Vec<_>>());
+    assert_eq!(store.load().unwrap().cursors[0].1.seq, arrived, "results and cursor move together");
+}

@@ -30,6 +30,26 @@ async fn it_listens_and_ends_when_asked_to_and_nobody_shares_its_directory() {
 }
 
 #[tokio::test]
+async fn it_speaks_tls_with_the_certificate_that_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (ready, listening) = oneshot::channel();
+    let settings = Settings { tls: Some(crate::Tls { cert, key }), ..settings(dir.path()) };
+    let running = tokio::spawn(crate::serve(settings, ready, std::future::pending()));
+    let port = listening.await.unwrap().port();
+    let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([trusted]).build().unwrap();
+    let answer = client.get(format!("https://localhost:{port}/healthz")).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "ok\n");
+    let distrustful = reqwest::get(format!("https://localhost:{port}/healthz")).await;
+    assert!(distrustful.is_err());
+    running.abort();
+}
+
+#[tokio::test]
 async fn plain_http_towards_everybody_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let open = Settings { listen: "0.0.0.0:0".parse().unwrap(), ..settings(dir.path()) };

@@ -166,6 +166,10 @@ impl Store for Embedded {
         Ok(arrival)
     }
 
+    fn check(&self) -> Result<(), Error> {
+        self.database.persist(PersistMode::SyncAll).map_err(writing("anything"))
+    }
+
     fn arrived(&self) -> u64 {
         self.arrived.load(Ordering::Acquire)
     }
