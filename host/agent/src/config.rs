@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use wire::config::Configuration;
 
@@ -19,7 +20,14 @@ use crate::uplink::client::{Client, Fetched, Session};
 #[derive(Debug)]
 pub(crate) struct Kept {
     slots: Slots,
-    used: Option<Configuration>,
+    used: Option<Used>,
+}
+
+/// What is in use: enough to tell another configuration from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Used {
+    version: u64,
+    fingerprint: [u8; 32],
 }
 
 /// Why a configuration was not taken.
@@ -59,28 +67,37 @@ impl Kept {
             }
             Stored::Nothing | Stored::Damaged { .. } => None,
         };
-        Ok((Self { slots, used: newest.clone() }, newest))
+        let used = newest.as_ref().map(|c| Used::of(c, &bytes(c)));
+        Ok((Self { slots, used }, newest))
     }
 
-    /// Whether `offered` is to be used from now on. The version counts for all agents together: monitors may move here within one.
-    fn judge(&self, offered: &Configuration) -> Result<(), NotTaken> {
-        match &self.used {
-            Some(used) if offered == used => Err(NotTaken::Same),
-            Some(Configuration { version: used, .. }) if offered.version < *used => {
-                Err(NotTaken::Older { offered: offered.version, used: *used })
+    /// Keeps `offered` if it is to be used from now on. The version counts for all agents together: monitors may move here within one.
+    /// A disk that refuses costs only what a restart while cut off would need.
+    fn take(&mut self, offered: &Configuration) -> Result<(), NotTaken> {
+        let payload = bytes(offered);
+        let new = Used::of(offered, &payload);
+        match self.used {
+            Some(used) if new == used => return Err(NotTaken::Same),
+            Some(used) if new.version < used.version => {
+                return Err(NotTaken::Older { offered: new.version, used: used.version });
             }
-            _ => Ok(()),
+            _ => self.used = Some(new),
         }
-    }
-
-    /// Keeps `configuration`. A disk that refuses costs only what a restart while cut off would need.
-    fn keep(&mut self, configuration: &Configuration) {
-        self.used = Some(configuration.clone());
-        let payload = serde_json::to_vec(configuration).expect("a configuration came as JSON");
         if let Err(error) = self.slots.store(&payload) {
-            tracing::warn!(%error, version = configuration.version, "cannot keep the configuration on disk");
+            tracing::warn!(%error, version = new.version, "cannot keep the configuration on disk");
         }
+        Ok(())
     }
+}
+
+impl Used {
+    fn of(configuration: &Configuration, bytes: &[u8]) -> Self {
+        Self { version: configuration.version, fingerprint: Sha256::digest(bytes).into() }
+    }
+}
+
+fn bytes(configuration: &Configuration) -> Vec<u8> {
+    serde_json::to_vec(configuration).expect("a configuration came as JSON")
 }
 
 /// Waits for configurations for ever, gives each that is taken to `taken`. Speaks only while there is a session.
@@ -88,7 +105,7 @@ pub(crate) async fn follow(
     client: Client,
     mut sessions: watch::Receiver<Option<Arc<Session>>>,
     mut kept: Kept,
-    taken: watch::Sender<Option<Configuration>>,
+    taken: mpsc::Sender<Configuration>,
 ) {
     let mut backoff = Backoff::default();
     let mut etag: Option<String> = None;
@@ -103,7 +120,11 @@ pub(crate) async fn follow(
                 backoff.succeeded();
                 etag = Some(new);
                 if let Some(configuration) = configuration {
-                    take(&mut kept, configuration, &taken);
+                    match kept.take(&configuration) {
+                        Ok(()) => drop(taken.send(configuration).await),
+                        Err(NotTaken::Same) => {}
+                        Err(refused) => tracing::warn!("{refused}"),
+                    }
                 }
                 sleep_until(begun + BETWEEN).await;
             }
@@ -115,17 +136,6 @@ pub(crate) async fn follow(
                 sleep(backoff.failed(rand::random())).await;
             }
         }
-    }
-}
-
-fn take(kept: &mut Kept, configuration: Configuration, taken: &watch::Sender<Option<Configuration>>) {
-    match kept.judge(&configuration) {
-        Ok(()) => {
-            kept.keep(&configuration);
-            taken.send_replace(Some(configuration));
-        }
-        Err(NotTaken::Same) => {}
-        Err(refused) => tracing::warn!("{refused}"),
     }
 }
 
@@ -145,39 +155,38 @@ mod tests {
     fn versions_only_grow() {
         let dir = tempfile::tempdir().unwrap();
         let (mut kept, none) = Kept::open(dir.path()).unwrap();
-        assert_eq!((none, kept.judge(&configuration(1))), (None, Ok(())));
-        kept.keep(&configuration(7));
-        for kept in [kept, Kept::open(dir.path()).unwrap().0] {
-            assert_eq!(kept.judge(&configuration(6)), Err(NotTaken::Older { offered: 6, used: 7 }));
-            assert_eq!(kept.judge(&configuration(7)), Err(NotTaken::Same));
-            assert_eq!(kept.judge(&configuration(8)), Ok(()));
+        assert_eq!((none, kept.take(&configuration(7))), (None, Ok(())));
+        for mut kept in [kept, Kept::open(dir.path()).unwrap().0] {
+            assert_eq!(kept.take(&configuration(6)), Err(NotTaken::Older { offered: 6, used: 7 }));
+            assert_eq!(kept.take(&configuration(7)), Err(NotTaken::Same));
         }
+        assert_eq!(Kept::open(dir.path()).unwrap().0.take(&configuration(8)), Ok(()));
     }
 
     #[test]
     fn monitors_may_move_between_agents_within_a_version() {
         let dir = tempfile::tempdir().unwrap();
         let (mut kept, _) = Kept::open(dir.path()).unwrap();
-        kept.keep(&configuration(7));
+        kept.take(&configuration(7)).unwrap();
         let moved: Configuration = serde_json::from_value(serde_json::json!({"version": 7, "monitors": [{
             "id": "00000000-0000-0000-0000-000000000001", "name": "shop", "check": "http", "interval_ms": 5000,
             "timeout_ms": 1000, "config": {}, "digest": "d",
         }]}))
         .unwrap();
-        assert_eq!(kept.judge(&moved), Ok(()));
+        assert_eq!(kept.take(&moved), Ok(()));
     }
 
     #[test]
     fn a_damaged_newest_version_leaves_the_one_before_and_two_damaged_ones_a_fetch() {
         let dir = tempfile::tempdir().unwrap();
         let (mut kept, _) = Kept::open(dir.path()).unwrap();
-        kept.keep(&configuration(1));
-        kept.keep(&configuration(2));
+        kept.take(&configuration(1)).unwrap();
+        kept.take(&configuration(2)).unwrap();
         assert_eq!(Kept::open(dir.path()).unwrap().1, Some(configuration(2)));
         std::fs::write(dir.path().join("config/slot.b"), b"torn").unwrap();
         assert_eq!(Kept::open(dir.path()).unwrap().1, Some(configuration(1)));
         std::fs::write(dir.path().join("config/slot.a"), b"").unwrap();
-        let (kept, none) = Kept::open(dir.path()).unwrap();
-        assert_eq!((none, kept.judge(&configuration(2))), (None, Ok(())));
+        let (mut kept, none) = Kept::open(dir.path()).unwrap();
+        assert_eq!((none, kept.take(&configuration(2))), (None, Ok(())));
     }
 }

@@ -85,8 +85,8 @@ fn judge(written: Written, boot_id: &str, now_ms: u64) -> Result<Healthy, String
     }
     match written.doing {
         Doing::Stopped => Err("the agent was stopped".to_owned()),
-        _ if silent > STALE_MS => Err(format!("the agent has said nothing for {} s", silent / 1_000)),
         Doing::Enrolling { reason } => Err(format!("not enrolled yet: {reason}")),
+        _ if silent > STALE_MS => Err(format!("the agent has said nothing for {} s", silent / 1_000)),
         Doing::Running(healthy) => Ok(healthy),
     }
 }

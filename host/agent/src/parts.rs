@@ -9,7 +9,7 @@ use std::time::Duration;
 use sandbox::Sandbox;
 use sandbox::bundled::{self, Plugins};
 use spool::Spool;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wire::config::Configuration;
@@ -50,7 +50,7 @@ impl Parts {
 
         let client = Client::new(transport, identity.clone());
         let uplink = Uplink::new(client.clone(), spool.clone(), boot_id.clone());
-        let (taken, configurations) = watch::channel(configuration);
+        let (taken, configurations) = mpsc::channel(1);
         let (prepared, monitors) = watch::channel(Arc::new(Monitors::new()));
         let runner = Runner {
             sandbox,
@@ -73,7 +73,7 @@ impl Parts {
         Ok(Self {
             followers: vec![
                 tokio::spawn(config::follow(client, uplink.sessions(), kept, taken)),
-                tokio::spawn(prepare(configurations, plugins, prepared)),
+                tokio::spawn(prepare(configuration, configurations, plugins, prepared)),
                 tokio::spawn(state.keep_written()),
             ],
             runner: tokio::spawn(Arc::new(runner).work(schedule, monitors, runner_stopped)),
@@ -111,23 +111,24 @@ impl Parts {
     }
 }
 
-/// Turns each configuration into monitors.
+/// Turns each configuration into monitors, the one from the disk first.
 async fn prepare(
-    mut configurations: watch::Receiver<Option<Configuration>>,
+    mut configuration: Option<Configuration>,
+    mut configurations: mpsc::Receiver<Configuration>,
     plugins: Plugins,
     prepared: watch::Sender<Arc<Monitors>>,
 ) {
-    let mut current = Arc::new(Monitors::new());
     loop {
-        let configuration = configurations.borrow_and_update().clone();
         if let Some(configuration) = configuration {
             let version = configuration.version;
-            current = Arc::new(monitors::prepare(configuration, &plugins, &current));
-            let broken = current.values().filter(|monitor| monitor.work.is_err()).count();
-            tracing::info!(version, monitors = current.len(), broken, "configuration in use");
-            prepared.send_replace(current.clone());
+            let monitors = monitors::prepare(configuration, &plugins, &prepared.borrow());
+            let broken = monitors.values().filter(|monitor| monitor.work.is_err()).count();
+            tracing::info!(version, monitors = monitors.len(), broken, "configuration in use");
+            prepared.send_replace(Arc::new(monitors));
         }
-        if configurations.changed().await.is_err() {
+        configuration = configurations.recv().await;
+        if configuration.is_none() {
+            // Whoever waits for configurations ended, and the agent is about to notice.
             return std::future::pending().await;
         }
     }
@@ -201,7 +202,12 @@ async fn spool(settings: &Settings) -> Result<Spool, Error> {
     let fallback_epoch = u64::try_from(clock::wall().as_millis() / 1_000).unwrap_or(1).max(1);
     let settings = spool::Settings { fallback_epoch, ..spool::Settings::at(settings.data.join("spool")) };
     let opened = tokio::task::spawn_blocking(|| Spool::open(settings)).await;
-    opened.map_err(|e| start("spool", e))?.map_err(|e| start("spool", e))
+    opened.map_err(|e| start("spool", e))?.map_err(|error| match error {
+        spool::Error::Newer { ref dir, .. } => {
+            Error::Damaged { path: dir.clone(), problem: error.to_string() }
+        }
+        error => start("spool", error),
+    })
 }
 
 fn start(part: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
