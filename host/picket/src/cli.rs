@@ -110,7 +110,8 @@ impl Command {
     /// The level of the log where nothing names one.
     pub(crate) fn log_default(&self) -> &'static str {
         match self {
-            Self::Agent(_) | Self::Control(_) => "info",
+            // The store's own diary is for those who ask for it.
+            Self::Agent(_) | Self::Control(_) => "info,fjall=warn,lsm_tree=warn",
             _ => "warn",
         }
     }

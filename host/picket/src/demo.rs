@@ -153,6 +153,7 @@ impl Stage {
         let request = CreateAgent { agent: agent.to_owned(), location: location.to_owned() };
         let created: AgentCreated = client.post("/agents", &request).await?;
         let options = ["--control", client.address(), "--allow", "127.0.0.0/8,::1"];
+        children::share_compiled(place, agent)?;
         let variables = [
             ("PICKET_SETUP_TOKEN", created.setup_token.as_str()),
             ("PICKET_SECRET_ORDERS_DB", servers::POSTGRES_PASSWORD),

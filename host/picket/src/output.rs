@@ -20,6 +20,7 @@ pub(crate) fn line(text: &str) -> Result<(), WriteError> {
 }
 
 /// Writes text over the `lines` last lines of a terminal, and says how many it wrote.
+#[cfg(feature = "demo")]
 pub(crate) fn redraw(lines: usize, text: &str) -> Result<usize, WriteError> {
     let mut out = std::io::stdout().lock();
     let up = if lines > 0 { format!("\u{1b}[{lines}A\r\u{1b}[J") } else { String::new() };

@@ -64,7 +64,7 @@ impl Board {
             }
         };
         if self.rows.is_empty() {
-            return vec!["nothing was checked".to_owned()];
+            return vec!["it ended before anything was checked".to_owned()];
         }
         self.rows.iter().filter_map(phrase).collect()
     }
