@@ -28,7 +28,6 @@ pub use error::Error;
 pub use reqwest::Url;
 
 use health::Doing;
-use parts::Parts;
 use uplink::transport::Transport;
 
 /// What the operator decides. Nothing that the control plane sends can change any of it.
@@ -66,36 +65,24 @@ impl Settings {
 /// Runs the agent until `shutdown` completes: then what is recorded is flushed, one last batch is tried, and it returns within five
 /// seconds. While it is not enrolled it keeps trying; a definite refusal of the setup token is an error.
 pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let mut shutdown = pin!(shutdown);
     let transport = Transport::new(&settings.control, settings.ca_file.as_deref())?;
     let _lock = directory::take(&settings.data)?;
-    let ended = enrol_and_check(&settings, transport, shutdown).await;
-    note(&settings, Doing::Stopped);
-    ended
-}
-
-async fn enrol_and_check(
-    settings: &Settings,
-    transport: Transport,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
-    let mut shutdown = pin!(shutdown);
+    let note = |doing: Doing| {
+        if let Err(error) = health::write(&settings.data, doing) {
+            tracing::warn!(%error, "cannot write the state file");
+        }
+    };
     let waiting = |reason: &str| {
         tracing::warn!("not enrolled yet, trying again: {reason}");
-        note(settings, Doing::Enrolling { reason: reason.to_owned() });
+        note(Doing::Enrolling { reason: reason.to_owned() });
     };
     let token = settings.setup_token.as_deref();
     let identity =
         identity::enroll::identity(&settings.data, &transport, token, waiting, &mut shutdown).await?;
     tracing::info!(agent = identity.name, location = identity.location, id = %identity.agent, "identity ready");
-    let parts = tokio::select! {
-        parts = Parts::start(settings, transport, identity) => parts?,
-        () = &mut shutdown => return Ok(()),
-    };
-    parts.run(shutdown).await
-}
-
-fn note(settings: &Settings, doing: Doing) {
-    if let Err(error) = health::write(&settings.data, doing) {
-        tracing::warn!(%error, "cannot write the state file");
-    }
+    let parts = parts::Parts::start(&settings, transport, identity).await?;
+    let ended = parts.run(shutdown).await;
+    note(Doing::Stopped);
+    ended
 }

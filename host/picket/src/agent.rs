@@ -71,8 +71,8 @@ Exit status:
   0   ended by a signal
   64  the options are wrong, or neither an identity nor a setup token is there
   65  the data directory holds something damaged, or written by a newer version
-  69  the control plane refuses the setup token
-  70  a part does not start
+  69  the control plane refuses the setup token, or was never reached
+  70  a part does not start, or ended by itself
   73  the data directory is in use by another agent
   77  the data directory cannot be written
   78  the data directory belongs to another user";
