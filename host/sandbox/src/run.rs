@@ -49,9 +49,13 @@ impl Sandbox {
             Ok(returned) => report::verdict(returned, &state.redactor, &plugin.metrics, &limits),
             Err(fault) => Verdict::Fault(clean(fault, &state)),
         };
+        let mut measured = session.measured();
+        for denial in &mut measured.denials {
+            *denial = state.redactor.clean(std::mem::take(denial));
+        }
         Report {
             verdict,
-            measured: session.measured(),
+            measured,
             duration: started.elapsed(),
             log: state.log.take(),
             spent: Spent { cpu: state.meter.cpu(), memory: state.limiter.used(), calls: state.meter.calls() },

@@ -1,5 +1,7 @@
 //! What the sandbox promises to a guest that means well: deadlines that are answers, secrets as handles, a validator, a log.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! Every promise of the sandbox has a guest that tries to break it. Each ends as the fault or the refusal that fits, this process
 //! lives, and the runs of others keep their time.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -307,6 +309,18 @@ async fn an_undeclared_host_is_denied_with_the_line_to_add() {
 }
 
 #[tokio::test]
+async fn a_secret_in_a_denied_name_is_not_reported() {
+    let (items, run) = connecting("hunter22.example");
+    let (sandbox, plugin) =
+        load(Guest { imports: CONNECT, items: &items, run: &run, ..Guest::default() }).await;
+    let mut secrets = Secrets::new();
+    secrets.insert("token", b"hunter22".to_vec());
+    let report = sandbox.run(&plugin, Job { secrets, ..job(Duration::from_secs(5)) }).await;
+    assert_eq!(report.measured.denials.len(), 1, "{report:?}");
+    assert!(!format!("{report:?}").contains("hunter22"), "{report:?}");
+}
+
+#[tokio::test]
 async fn a_metadata_address_is_denied_even_when_the_monitor_grants_it() {
     for (host, allow) in [
         ("169.254.169.254", "169.254.169.254:80"),
@@ -453,6 +467,8 @@ async fn the_runs_of_others_keep_their_time_under_attack() {
                 let report = sandbox.run(&plugin, job(Duration::from_millis(400))).await;
                 assert!(matches!(report.verdict, Verdict::Fault(_)), "{report:?}");
                 faults += 1;
+                // As the agent's runs do, each of which is a task of its own.
+                tokio::task::yield_now().await;
             }
             faults
         }));

@@ -124,7 +124,7 @@ fn scram_sha256(
     let auth = format!("{client_first_bare},{server_first},{without_proof}");
     let salted = Zeroizing::new(salt_password(&normalized(password), &salt, iterations));
     let client_key = Zeroizing::new(hmac(&*salted, b"Client Key"));
-    let stored_key = Sha256::digest(&*client_key);
+    let stored_key = Sha256::digest(*client_key);
     let signature = hmac(&stored_key, auth.as_bytes());
     let proof: Vec<u8> = client_key.iter().zip(signature).map(|(key, sign)| key ^ sign).collect();
     let server_key = Zeroizing::new(hmac(&*salted, b"Server Key"));

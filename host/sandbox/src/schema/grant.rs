@@ -32,7 +32,7 @@ impl Schema {
             match text.parse() {
                 Ok(rule) => push(&mut grant.targets, rule),
                 Err(error) => {
-                    mistakes.push(Mistake { at: format!("/allow/{index}"), message: chain(&error) })
+                    mistakes.push(Mistake { at: format!("/allow/{index}"), message: chain(&error) });
                 }
             }
         }
@@ -116,7 +116,7 @@ fn with_port(rule: &Rule, port: u16) -> Rule {
     let mut rule = rule.clone();
     match &mut rule {
         Rule::Name { port: old, .. } | Rule::Below { port: old, .. } | Rule::Range { port: old, .. } => {
-            *old = Some(port)
+            *old = Some(port);
         }
     }
     rule
