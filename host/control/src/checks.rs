@@ -33,7 +33,7 @@ impl Bundled {
 
     /// All of them, by name.
     pub(crate) fn views(&self) -> Vec<PluginView> {
-        self.0.iter().map(|plugin| view(plugin)).collect()
+        self.0.iter().map(view).collect()
     }
 }
 

@@ -80,8 +80,13 @@ async fn open(settings: Settings, clock: Clock, secure: bool) -> Result<Control,
     let data = settings.data.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let keys = Keys::open(&data)?;
-        let verb = if keys.admin_is_new { "made" } else { "lies" };
-        tracing::info!(path = %keys.admin_path.display(), "the admin token {verb} here");
+        let path = keys.admin_path.display();
+        let what = if keys.admin_is_new {
+            "made an admin token"
+        } else {
+            "the admin token is the one that was made before"
+        };
+        tracing::info!(%path, "{what}");
         Ok::<_, Error>((keys, Embedded::open(&data.join("store"))?))
     });
     let (keys, store) = opened.await.map_err(|e| Error::Serve(io::Error::other(e)))??;
@@ -127,9 +132,8 @@ async fn broken(control: &Arc<Control>) -> Error {
     loop {
         ticks.tick().await;
         let store = control.store.clone();
-        match tokio::task::spawn_blocking(move || store.check()).await {
-            Ok(Err(error)) => return Error::Store(error),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.check()).await {
+            return Error::Store(error);
         }
     }
 }

@@ -144,12 +144,14 @@ impl Control {
             let message = format!("found {} records, send at most {BATCH_LIMIT} at once", records.len());
             return Err(invalid(vec![Mistake { at: "/records".into(), message }]));
         }
+        let sent = records.len() as u64;
         let (records, mistakes) = ingest::read(records).map_err(invalid)?;
         let agent = &caller.agent;
         if !mistakes.is_empty() {
             tracing::warn!(agent = agent.name, first = %mistakes[0], "results that cannot be read are stored as a gap");
         }
-        self.seen(agent.id, Some(pending));
+        // What is stored now is not pending any more.
+        self.seen(agent.id, Some(pending.saturating_sub(sent)));
         let received_at = self.now().wall;
         let skew_s = sent_at.as_millis().saturating_sub(received_at.as_millis()).saturating_abs() / 1000;
         if skew_s > SKEW_S {

@@ -133,7 +133,10 @@ impl Reader<'_> {
             match item.as_str() {
                 Some(text) => texts.push(text.to_owned()),
                 None => {
-                    self.mistake(&format!("{within}/{index}"), format!("found {}, write a text", found(item)))
+                    self.mistake(
+                        &format!("{within}/{index}"),
+                        format!("found {}, write a text", found(item)),
+                    );
                 }
             }
         }
