@@ -125,7 +125,7 @@ impl Sandbox {
             let meter = &mut context.data_mut().meter;
             meter.tick(Instant::now());
             meter.within()?;
-            Ok(UpdateDeadline::Yield(1))
+            Ok(if meter.gives_way() { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) })
         });
         store
     }

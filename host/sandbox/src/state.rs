@@ -53,6 +53,8 @@ pub(crate) struct Meter {
     most_cpu: Duration,
     cpu: Duration,
     since: Instant,
+    /// Computed since the run last let others have its thread.
+    slice: Duration,
     /// The stretch began with a call that may wait.
     waiting: bool,
 }
@@ -62,7 +64,15 @@ const WAIT: Duration = Duration::from_millis(1);
 
 impl Meter {
     pub(crate) fn new(most_calls: u32, most_cpu: Duration) -> Meter {
-        Meter { most_calls, calls: 0, most_cpu, cpu: Duration::ZERO, since: Instant::now(), waiting: false }
+        Meter {
+            most_calls,
+            calls: 0,
+            most_cpu,
+            cpu: Duration::ZERO,
+            since: Instant::now(),
+            slice: Duration::ZERO,
+            waiting: false,
+        }
     }
 
     /// The component calls the host.
@@ -80,19 +90,34 @@ impl Meter {
     /// The stretch that ends now counts as computing, up to one tick: more is not the component's doing.
     pub(crate) fn tick(&mut self, now: Instant) {
         let most = if self.waiting { WAIT } else { TICK };
-        self.cpu += now.duration_since(self.since).min(most);
+        let stretch = now.duration_since(self.since).min(most);
+        self.cpu += stretch;
+        self.slice += stretch;
         self.since = now;
         self.waiting = false;
+    }
+
+    /// Whether it is time to let others have the thread. A run that is hit by a tick in its first moments goes on: most of them
+    /// are done before the next one, and giving way would put them behind everything that computes.
+    pub(crate) fn gives_way(&mut self) -> bool {
+        let due = self.slice >= TICK / 2;
+        if due {
+            self.slice = Duration::ZERO;
+        }
+        due
     }
 
     /// The host has waited for the network: that stretch counts for nothing.
     pub(crate) fn waited(&mut self, now: Instant) {
         self.since = now;
+        self.slice = Duration::ZERO;
     }
 
     /// The host has worked for the component: that stretch counts as it is.
     pub(crate) fn worked(&mut self, now: Instant) {
-        self.cpu += now.duration_since(self.since);
+        let stretch = now.duration_since(self.since);
+        self.cpu += stretch;
+        self.slice += stretch;
         self.since = now;
     }
 
@@ -136,6 +161,16 @@ mod tests {
         meter.tick(start + Duration::from_secs(18));
         meter.tick(start + Duration::from_secs(27));
         assert_eq!(meter.within(), Err(Exceeded::Cpu));
+    }
+
+    #[test]
+    fn a_run_gives_way_once_it_has_computed_for_a_while() {
+        let (mut meter, start) = meter();
+        meter.tick(start + Duration::from_millis(1));
+        assert!(!meter.gives_way());
+        meter.tick(start + Duration::from_millis(11));
+        assert!(meter.gives_way());
+        assert!(!meter.gives_way(), "only once for the same stretch");
     }
 
     #[test]
