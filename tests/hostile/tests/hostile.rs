@@ -480,6 +480,6 @@ async fn the_runs_of_others_keep_their_time_under_attack() {
     during.sort();
     let (p90, worst) = (during[during.len() * 9 / 10], during[during.len() - 1]);
     println!("quiet runs: at most {before:?} before, {p90:?} (p90) and {worst:?} (at most) under attack");
-    // Eight attackers share two threads with ticks of 10 ms: 40 ms in the queue, a few times over, on a busy machine.
-    assert!(worst < Duration::from_secs(1) + 20 * before, "{worst:?} against {before:?}");
+    // Usually 20 ms: a tick or two. The bound is that of the promise, and what the machine itself does to a quiet run.
+    assert!(worst < Duration::from_millis(250) + 20 * before, "{worst:?} against {before:?}");
 }
