@@ -72,7 +72,7 @@ impl Runner {
         }
         let last = timeout(LAST_RUNS, async { while runs.ended().await.is_some() {} });
         if last.await.is_err() {
-            tracing::info!(runs = runs.len(), "ended runs that were under way; they count as missed");
+            tracing::info!(runs = runs.len(), "ended runs that were under way; they are not recorded");
         }
     }
 
@@ -154,11 +154,12 @@ impl Runs {
 
     /// The monitor of the next run that ends, however it ends; none when nothing runs.
     async fn ended(&mut self) -> Option<wire::MonitorId> {
-        let id = match self.tasks.join_next_with_id().await? {
-            Ok((id, ())) => id,
-            Err(panicked) => panicked.id(),
-        };
+        let ended = self.tasks.join_next_with_id().await?;
+        let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
         let monitor = self.monitors.remove(&id)?;
+        if let Err(panicked) = ended {
+            tracing::error!(monitor = monitor.name, %panicked, "a run broke in the agent and is not recorded");
+        }
         Some(monitor.id)
     }
 }

@@ -29,7 +29,7 @@ pub(crate) async fn identity(
     let (mut slots, state) = super::load(data)?;
     let begun = match state {
         State::Active(identity) => return Ok(identity),
-        State::Enrolling(begun) => Some(begun),
+        State::Enrolling(begun) => Some(*begun),
         State::New => None,
     };
     let Some(setup_token) = setup_token.map(str::trim).filter(|token| !token.is_empty()) else {

@@ -50,7 +50,7 @@ pub(crate) enum State {
     /// Nothing was begun.
     New,
     /// Begun, no answer yet.
-    Enrolling(Enrolling),
+    Enrolling(Box<Enrolling>),
     /// Enrolled.
     Active(Arc<Identity>),
 }

@@ -37,11 +37,11 @@ pub(crate) fn encode_active(identity: &Identity) -> Zeroizing<Vec<u8>> {
 /// What a payload says; none when it says nothing that we understand.
 pub(crate) fn decode(payload: &[u8]) -> Option<State> {
     match serde_json::from_slice(payload).ok()? {
-        Payload::Enrolling { enrollment_id, secrets } => Some(State::Enrolling(Enrolling {
+        Payload::Enrolling { enrollment_id, secrets } => Some(State::Enrolling(Box::new(Enrolling {
             enrollment_id,
             token: Zeroizing::new(secrets.token.clone()),
             key: secrets.key()?,
-        })),
+        }))),
         Payload::Active { agent, name, location, generation, secrets, server_key } => {
             Some(State::Active(Arc::new(Identity {
                 agent,
@@ -83,7 +83,7 @@ struct Secrets {
 
 impl Secrets {
     fn key(&self) -> Option<SigningKey> {
-        Some(SigningKey::from_bytes(&*Zeroizing::new(bytes(&self.seed)?)))
+        Some(SigningKey::from_bytes(&Zeroizing::new(bytes(&self.seed)?)))
     }
 }
 

@@ -67,18 +67,22 @@ impl Client {
         Self { transport, identity }
     }
 
-    /// Fetches a nonce and says hello with it.
-    pub(crate) async fn hello(&self, hello: &Hello) -> Result<(Session, Welcome), Trouble> {
+    /// Fetches a nonce: it signs one hello.
+    pub(crate) async fn nonce(&self) -> Result<Nonce, Trouble> {
         let request = Request::new(Method::POST, &path("/nonce"), Vec::new(), EXCHANGE)
             .with(header::AGENT, &self.identity.agent.to_string())
             .with_token(&self.identity.token);
         let answer = self.transport.exchange(request).await.map_err(Trouble::Network)?;
         // Nothing hangs on the nonce: a forged one only makes the hello fail.
-        let Nonce { nonce } = match answer.status {
-            200 => read(&answer)?,
-            status => return Err(Trouble::Network(format!("asked for a nonce, was answered {status}"))),
-        };
-        let stamp = self.stamp(nonce, 0);
+        match answer.status {
+            200 => read(&answer),
+            status => Err(Trouble::Network(format!("asked for a nonce, was answered {status}"))),
+        }
+    }
+
+    /// Says hello.
+    pub(crate) async fn hello(&self, nonce: Nonce, hello: &Hello) -> Result<(Session, Welcome), Trouble> {
+        let stamp = self.stamp(nonce.nonce, 0);
         let answer = self.stamped(&stamp, Method::POST, &path("/hello"), json(hello), EXCHANGE, None).await?;
         let welcome: Welcome = read(&success(answer)?)?;
         let session = Session {

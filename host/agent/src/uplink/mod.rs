@@ -119,15 +119,20 @@ impl Uplink {
     }
 
     async fn greet(&mut self) {
+        let nonce = match self.client.nonce().await {
+            Ok(nonce) => nonce,
+            Err(trouble) => return self.fail(trouble, &[]),
+        };
         let status = self.spool.status();
         let hello = Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             recorded: record::from_spool(status.recorded),
             pending: status.pending,
-            previous_lease: self.session.as_ref().map(|session| session.lease().to_owned()),
+            previous_lease: self.session.take().map(|session| session.lease().to_owned()),
             boot_id: self.boot_id.clone(),
         };
-        match self.client.hello(&hello).await {
+        // From here on the lease is not ours to name: without an answer, nobody knows which one was given out last.
+        match self.client.hello(nonce, &hello).await {
             Ok((session, welcome)) => {
                 self.session = Some(Arc::new(session));
                 let verdict = self.machine.welcomed(clock::boot(), welcome.cursor);

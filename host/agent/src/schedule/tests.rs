@@ -1,0 +1,154 @@
+//! The schedule with injected times: nothing sleeps, hours pass in milliseconds.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::*;
+
+fn monitor(n: u128) -> MonitorId {
+    MonitorId(Uuid::from_u128(n))
+}
+
+fn wanted(n: u128, interval: Millis) -> Wanted {
+    Wanted { monitor: monitor(n), interval, digest: 0 }
+}
+
+fn schedule(now: Millis, wanted: impl IntoIterator<Item = Wanted>) -> Schedule {
+    let mut schedule = Schedule::new(AgentId(Uuid::from_u128(7)));
+    schedule.replace(now, wanted);
+    schedule
+}
+
+/// Lets every run end at once and gives what was due until `until`.
+fn play(schedule: &mut Schedule, until: Millis) -> Vec<Due> {
+    let mut runs = Vec::new();
+    while let Some(at) = schedule.next_at().filter(|at| *at <= until) {
+        while let Some(due) = schedule.take(at) {
+            schedule.finished(due.monitor);
+            runs.push(due);
+        }
+    }
+    runs
+}
+
+#[test]
+fn the_first_run_comes_within_five_seconds_or_the_interval() {
+    for (interval, bound) in [(1_000, 1_000), (4_000, 4_000), (60_000, 5_000), (86_400_000, 5_000)] {
+        let now = 1_234_567;
+        let mut schedule = schedule(now, (0..500).map(|n| wanted(n, interval)));
+        let first: Vec<_> =
+            (0..500).filter_map(|_| schedule.take(now + bound)).map(|due| due.planned - now).collect();
+        assert_eq!(first.len(), 500, "interval {interval}");
+        assert!(first.iter().all(|wait| *wait < bound), "interval {interval}");
+        assert!(first.iter().collect::<HashSet<_>>().len() > 300, "first runs of {interval} are spread");
+    }
+}
+
+#[test]
+fn later_runs_settle_on_a_stable_grid_that_does_not_depend_on_the_start() {
+    for interval in [1_000, 7_000, 60_000, 3_600_000] {
+        let phase = |start: Millis| {
+            let mut schedule = schedule(start, [wanted(1, interval)]);
+            let runs = play(&mut schedule, start + 6 * interval);
+            let gaps: Vec<_> = runs.windows(2).map(|w| w[1].planned - w[0].planned).collect();
+            assert!(gaps[0] > interval / 2 && gaps[0] <= interval * 3 / 2 + 1, "{interval}: {gaps:?}");
+            assert!(gaps[1..].iter().all(|gap| *gap == interval), "{interval}: {gaps:?}");
+            runs[1].planned % interval
+        };
+        assert_eq!(phase(0), phase(987_654_321), "interval {interval}");
+    }
+}
+
+#[test]
+fn phases_spread_over_the_interval_or_two_minutes_and_differ_between_agents() {
+    let phases = |agent: u128, interval: Millis| {
+        let schedule = Schedule::new(AgentId(Uuid::from_u128(agent)));
+        (0..1_000).map(|n| schedule.phase(monitor(n)).after(0, interval) % interval).collect::<Vec<_>>()
+    };
+    for (interval, bound) in [(60_000, 60_000), (3_600_000, 120_000)] {
+        let spread = phases(1, interval);
+        assert!(spread.iter().all(|phase| *phase < bound));
+        for tenth in 0..10 {
+            let here = spread.iter().filter(|phase| **phase * 10 / bound == tenth).count();
+            assert!((60..140).contains(&here), "tenth {tenth} of {interval} holds {here} of 1,000");
+        }
+    }
+    assert_ne!(phases(1, 60_000), phases(2, 60_000));
+}
+
+#[test]
+fn times_that_passed_are_counted_and_not_replayed() {
+    let mut schedule = schedule(0, [wanted(1, 10_000)]);
+    let settled = play(&mut schedule, 30_000).last().unwrap().planned;
+    let asleep_until = settled + 3_600_000;
+    let due = schedule.take(asleep_until + 1).unwrap();
+    assert_eq!(due, Due { monitor: monitor(1), planned: asleep_until, missed: 359 });
+    schedule.finished(monitor(1));
+    assert_eq!(schedule.take(asleep_until + 1), None);
+    let due = schedule.take(asleep_until + 10_000).unwrap();
+    assert_eq!((due.planned, due.missed), (asleep_until + 10_000, 0));
+}
+
+#[test]
+fn a_monitor_that_still_runs_does_not_start_again_and_the_time_counts_as_missed() {
+    let mut schedule = schedule(0, [wanted(1, 1_000)]);
+    let first = schedule.take(1_000).unwrap();
+    assert_eq!((schedule.take(3_000), schedule.take(4_000)), (None, None));
+    schedule.finished(first.monitor);
+    let second = schedule.take(5_000).unwrap();
+    let slots = (second.planned - first.planned) / 1_000;
+    assert!(second.missed >= 3 && second.missed < slots + 1, "{second:?} after {first:?}");
+}
+
+#[test]
+fn a_new_configuration_keeps_the_plans_of_what_did_not_change() {
+    let now = 500_000;
+    let mut schedule = schedule(now, (0..4).map(|n| wanted(n, 60_000)));
+    play(&mut schedule, now + 200_000);
+    let later = now + 200_000;
+    let before = |s: &Schedule, n: u128| s.plans.get(&monitor(n)).map(|plan| plan.next);
+    let kept = before(&schedule, 0);
+    schedule.replace(
+        later,
+        [wanted(0, 60_000), wanted(1, 30_000), Wanted { digest: 9, ..wanted(2, 60_000) }, wanted(9, 60_000)],
+    );
+    assert_eq!(before(&schedule, 0), kept);
+    for n in [1, 2, 9] {
+        assert!(
+            before(&schedule, n).unwrap() < later + 5_000,
+            "monitor {n} is new or changed and comes quickly"
+        );
+    }
+    assert_eq!((before(&schedule, 3), schedule.len()), (None, 4));
+}
+
+#[test]
+fn a_change_while_a_monitor_runs_does_not_start_it_twice() {
+    let mut schedule = schedule(0, [wanted(1, 10_000)]);
+    schedule.take(10_000).unwrap();
+    schedule.replace(10_000, [Wanted { digest: 1, ..wanted(1, 10_000) }]);
+    assert_eq!(schedule.take(20_000), None);
+    schedule.finished(monitor(1));
+    assert!(schedule.take(40_000).is_some());
+}
+
+#[test]
+fn an_interval_below_the_bound_is_the_bound() {
+    for interval in [0, 1, 999] {
+        let runs = play(&mut schedule(0, [wanted(1, interval)]), 10_000);
+        assert!((10..=11).contains(&runs.len()), "{interval}: {} runs in 10 s", runs.len());
+    }
+}
+
+#[test]
+fn a_hundred_thousand_monitors_run_once_each_a_minute() {
+    let mut schedule = schedule(0, (0..100_000).map(|n| wanted(n, 60_000)));
+    play(&mut schedule, 200_000);
+    let minute = play(&mut schedule, 260_000);
+    assert_eq!(minute.len(), 100_000);
+    assert!(minute.iter().all(|due| due.missed == 0));
+    let busiest =
+        minute.chunk_by(|a, b| a.planned / 1_000 == b.planned / 1_000).map(<[_]>::len).max().unwrap();
+    assert!(busiest < 2_000, "{busiest} in one second");
+}
