@@ -1,6 +1,8 @@
 //! The command line against a real control plane, without plugins and without an agent: what people type, what they get, and the
 //! exit statuses.
 
+#![allow(clippy::unwrap_used, reason = "every function here belongs to a test")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};

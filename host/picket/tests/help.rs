@@ -1,5 +1,7 @@
 //! Every help page as it is printed, in `tests/help/`; `UPDATE=1 cargo test -p picket` rewrites them. And how a command line fails.
 
+#![allow(clippy::unwrap_used, reason = "every function here belongs to a test")]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Output};
