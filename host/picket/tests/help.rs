@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 fn picket(arguments: &[&str]) -> Output {
+    picket_with(&[], arguments)
+}
+
+fn picket_with(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_picket"));
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy();
@@ -14,7 +18,7 @@ fn picket(arguments: &[&str]) -> Output {
             command.env_remove(&variable);
         }
     }
-    command.args(arguments).output().unwrap()
+    command.args(arguments).envs(variables.iter().copied()).output().unwrap()
 }
 
 /// The page of these subcommands and those of all below them, as file name and text.
@@ -100,4 +104,22 @@ fn a_mistake_in_monitors_yaml_is_told_with_its_line_before_anything_is_sent() {
     let line =
         said.split("monitors.yaml:").nth(1).and_then(|rest| rest.split(':').next()?.parse::<u32>().ok());
     assert!(line.is_some_and(|line| (1..=4).contains(&line)), "{said}");
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_that_over_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.yaml");
+    std::fs::write(&file, "control: http://file.example\n").unwrap();
+    let file = file.to_str().unwrap();
+    // Plain HTTP to another machine is refused, by a sentence that names the address.
+    let refused = |variable: &str, more: &[&str], expected: &str| {
+        let arguments = [&["agent", "--config", file, "--data", "/nonexistent/picket"], more].concat();
+        let output = picket_with(&[("PICKET_CONTROL", variable)], &arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(expected), "{expected} in {said}");
+    };
+    refused("", &[], "http://file.example/");
+    refused("http://variable.example", &[], "http://variable.example/");
+    refused("http://variable.example", &["--control", "http://flag.example"], "http://flag.example/");
 }
