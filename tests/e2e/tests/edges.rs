@@ -8,7 +8,11 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     ("picket-net", &[], &["wasmtime"]),
     ("picket-spool", &[], &["wasmtime"]),
     ("picket-sandbox", &["picket-net"], &["fjall"]),
-    ("picket-agent", &["picket-sandbox", "picket-net", "picket-spool", "picket-wire"], &["wasmtime", "fjall", "axum"]),
+    (
+        "picket-agent",
+        &["picket-sandbox", "picket-net", "picket-spool", "picket-wire"],
+        &["wasmtime", "fjall", "axum"],
+    ),
     ("picket-control", &["picket-sandbox", "picket-wire"], &["wasmtime", "reqwest"]),
     (
         "picket",
@@ -28,7 +32,8 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
 
 #[test]
 fn no_crate_uses_one_that_the_architecture_does_not_allow() {
-    let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in a checkout");
+    let metadata =
+        cargo_metadata::MetadataCommand::new().no_deps().exec().expect("cargo metadata runs in a checkout");
     let ours: BTreeSet<_> = metadata.packages.iter().map(|p| p.name.to_string()).collect();
     let edges: BTreeMap<_, _> = EDGES.iter().map(|(name, may, never)| (*name, (*may, *never))).collect();
     let mut wrong = Vec::new();

@@ -1,0 +1,156 @@
+//! A control plane and its agents in one temporary directory.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{self, Finished, Process, until};
+
+/// Where things happen: a directory, the control plane's port, and the control plane while it runs.
+pub struct Field {
+    dir: TempDir,
+    port: u16,
+    control: Option<Process>,
+}
+
+impl Field {
+    /// A running control plane with an empty store.
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("picket-e2e-").tempdir().expect("a temporary directory");
+        let mut field = Self { dir, port: process::free_port(), control: None };
+        field.start_control();
+        field
+    }
+
+    /// A path in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The control plane's URL.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts the control plane on its data, and waits until it answers.
+    pub fn start_control(&mut self) {
+        self.start_control_with(&[]);
+    }
+
+    /// The same, with more options.
+    pub fn start_control_with(&mut self, options: &[&str]) {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let mut command = process::command(["control", "--data"]);
+        command.arg(self.path("cp")).args(["--listen", &listen]).args(options);
+        let mut control = Process::start(&mut command, self.path("control.log"));
+        until("the control plane answers", Duration::from_secs(60), || {
+            assert!(control.runs(), "the control plane ended:\n{}", control.output());
+            let here = self.path("cp").join("admin.token").is_file();
+            (here && self.picket(["agents", "list"]).status.success()).then_some(())
+        });
+        self.control = Some(control);
+    }
+
+    /// Kills the control plane with SIGKILL.
+    pub fn kill_control(&mut self) {
+        self.control.take().expect("it runs").kill();
+    }
+
+    /// The running control plane.
+    pub fn control(&self) -> &Process {
+        self.control.as_ref().expect("it runs")
+    }
+
+    /// The admin token.
+    pub fn token(&self) -> String {
+        std::fs::read_to_string(self.path("cp/admin.token")).unwrap_or_default().trim().to_owned()
+    }
+
+    /// A command of the binary against this control plane.
+    pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = process::command(args);
+        command
+            .current_dir(self.dir.path())
+            .env("PICKET_CONTROL", self.url())
+            .env("PICKET_API_TOKEN", self.token());
+        command
+    }
+
+    /// Runs such a command to its end.
+    pub fn picket(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
+        Finished::of(&mut self.command(args))
+    }
+
+    /// Makes an agent and gives its setup token.
+    pub fn create_agent(&self, name: &str, location: &str) -> String {
+        let made = self.picket(["agents", "create", name, "--location", location, "--json"]).exits(0).json();
+        made["setup_token"].as_str().expect("a setup token").to_owned()
+    }
+
+    /// The command that runs an agent whose targets are on loopback.
+    pub fn agent(&self, name: &str) -> Command {
+        let mut command = process::command(["agent", "--data"]);
+        command.arg(self.path(name)).args(["--allow", "127.0.0.0/8"]).env("PICKET_CONTROL", self.url());
+        command.env("RUST_LOG", "info,agent=debug");
+        command
+    }
+
+    /// Makes an agent and starts it.
+    pub fn start_agent(&self, name: &str, location: &str) -> Process {
+        let token = self.create_agent(name, location);
+        self.run(self.agent(name).env("PICKET_SETUP_TOKEN", token), name)
+    }
+
+    /// Starts an agent again, without a setup token.
+    pub fn restart_agent(&self, name: &str) -> Process {
+        self.run(&mut self.agent(name), name)
+    }
+
+    fn run(&self, command: &mut Command, name: &str) -> Process {
+        Process::start(command, self.path(&format!("{name}.log")))
+    }
+
+    /// Applies a monitors file.
+    #[track_caller]
+    pub fn apply(&self, yaml: &str) {
+        let file = self.write("monitors.yaml", yaml);
+        self.picket(["monitors".as_ref(), "apply".as_ref(), "-f".as_ref(), file.as_os_str()]).exits(0);
+    }
+
+    /// Writes a file into the directory.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("the directory can be written");
+        path
+    }
+
+    /// Results as `picket results --json` prints them, oldest first.
+    pub fn results(&self, args: &[&str]) -> Vec<Value> {
+        let all = [&["results", "--json"], args].concat();
+        let out = self.picket(all).exits(0).stdout;
+        out.lines().map(|line| serde_json::from_str(line).expect("a line is a JSON object")).collect()
+    }
+
+    /// Waits for a result of that monitor that satisfies `wanted`.
+    #[track_caller]
+    pub fn result_of(&self, monitor: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        until(&format!("a result of {monitor}: {what}"), Duration::from_secs(30), || {
+            self.results(&["--monitor", monitor, "--limit", "100"]).into_iter().rev().find(|r| wanted(r))
+        })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Default for Field {
+    fn default() -> Self {
+        Self::new()
+    }
+}
