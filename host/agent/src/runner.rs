@@ -103,8 +103,9 @@ impl Runner {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let ended = Moment { boot_id: &self.boot_id, boot: clock::boot() };
-        if let Err(error) = self.spool.append(record::entry(result, ended)).await {
-            tracing::error!(monitor = monitor.name, %error, "a result could not be recorded");
+        match self.spool.append(record::entry(result, ended)).await {
+            Ok(at) => tracing::debug!(monitor = monitor.name, epoch = at.epoch, seq = at.seq, "recorded"),
+            Err(error) => tracing::error!(monitor = monitor.name, %error, "a result could not be recorded"),
         }
     }
 

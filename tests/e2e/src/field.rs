@@ -95,7 +95,7 @@ impl Field {
     pub fn agent(&self, name: &str) -> Command {
         let mut command = process::command(["agent", "--data"]);
         command.arg(self.path(name)).args(["--allow", "127.0.0.0/8"]).env("PICKET_CONTROL", self.url());
-        command.env("RUST_LOG", "info,agent=debug");
+        command.env("RUST_LOG", "info,agent=debug,picket_agent=debug");
         command
     }
 
