@@ -45,7 +45,7 @@ impl Parts {
         let (kept, configuration) = config::Kept::open(&settings.data)?;
         let sandbox = sandbox(settings)?;
         let plugins = plugins(settings, &sandbox).await?;
-        let spool = spool(settings).await?;
+        let spool = spool(settings, identity.fresh).await?;
         let boot_id = clock::boot_id();
 
         let client = Client::new(transport, identity.clone());
@@ -198,8 +198,11 @@ async fn plugins(settings: &Settings, sandbox: &Sandbox) -> Result<Plugins, Erro
     Ok(plugins)
 }
 
-async fn spool(settings: &Settings) -> Result<Spool, Error> {
-    let fallback_epoch = u64::try_from(clock::wall().as_millis() / 1_000).unwrap_or(1).max(1);
+/// Opens the spool. When its whole directory was lost, the wall clock's seconds are an epoch that was not used yet; a fresh
+/// identity has used none.
+async fn spool(settings: &Settings, fresh: bool) -> Result<Spool, Error> {
+    let seconds = u64::try_from(clock::wall().as_millis() / 1_000).unwrap_or(1).max(1);
+    let fallback_epoch = if fresh { 1 } else { seconds };
     let settings = spool::Settings { fallback_epoch, ..spool::Settings::at(settings.data.join("spool")) };
     let opened = tokio::task::spawn_blocking(|| Spool::open(settings)).await;
     opened.map_err(|e| start("spool", e))?.map_err(|error| match error {

@@ -83,6 +83,7 @@ fn keep(slots: &mut Slots, begun: Enrolling, answer: Verified) -> Result<Arc<Ide
         token: begun.token,
         key: begun.key,
         server_key,
+        fresh: true,
     };
     store(slots, &slot::encode_active(&identity))?;
     Ok(Arc::new(identity))

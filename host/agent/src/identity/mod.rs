@@ -33,6 +33,8 @@ pub(crate) struct Identity {
     pub(crate) key: SigningKey,
     /// The control plane's, pinned at enrolment.
     pub(crate) server_key: VerifyingKey,
+    /// Enrolled in this start: nothing was ever recorded under this id. Not on disk.
+    pub(crate) fresh: bool,
 }
 
 /// An enrolment that was begun, on disk before anything was said.

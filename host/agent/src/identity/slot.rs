@@ -51,6 +51,7 @@ pub(crate) fn decode(payload: &[u8]) -> Option<State> {
                 token: Zeroizing::new(secrets.token.clone()),
                 key: secrets.key()?,
                 server_key: VerifyingKey::from_bytes(&bytes(&server_key)?).ok()?,
+                fresh: false,
             })))
         }
     }
@@ -120,6 +121,7 @@ mod tests {
             generation: 1,
             token: begun.token,
             server_key: SigningKey::from_bytes(&[5; 32]).verifying_key(),
+            fresh: false,
             key: begun.key,
         };
         let Some(State::Active(read)) = decode(&encode_active(&identity)) else { panic!() };
