@@ -129,7 +129,7 @@ impl Connection {
             other => {
                 self.stream = other;
                 let message = format!("the connection to {} is TLS already, or was given up", self.peer);
-                return Err(fail(Cause::Other(message.clone()), Phase::Handshake, message));
+                return Err(fail(Cause::Invalid(message.clone()), Phase::Handshake, message));
             }
         };
         let begun = Instant::now();

@@ -19,7 +19,7 @@ use crate::types::{Answer, Cause, Endpoint, Failure, Family, Phase, Question, Tr
 
 /// Asks once; of the system's servers, the first that answers.
 pub(crate) async fn ask(run: &Arc<Run>, question: Question) -> Result<Answer, Failure> {
-    let refused = |message: String| fail(Cause::Other(message.clone()), Phase::Send, message);
+    let refused = |message: String| fail(Cause::Invalid(message.clone()), Phase::Send, message);
     if matches!(question.transport, Transport::Tls | Transport::Https) {
         return Err(refused("questions over TLS and HTTPS are not spoken yet; use udp or tcp".to_owned()));
     }

@@ -168,7 +168,7 @@ fn lookup_failure(name: &str, error: &NetError) -> Failure {
         }
         other => {
             let message = format!("cannot look up {name}: {other}");
-            return fail(Cause::Other(other.to_string()), Phase::Resolve, message);
+            return fail(Cause::Protocol(other.to_string()), Phase::Resolve, message);
         }
     };
     let message = match u16::from(code) {

@@ -65,7 +65,9 @@ pub enum Cause {
     Protocol(String),
     /// A proxy on the way refused.
     Proxy(String),
-    /// Anything else, in words.
+    /// The request itself cannot be made: an unreadable CA, a record type that does not exist. The configuration's fault.
+    Invalid(String),
+    /// Anything else that went wrong on this side, in words: says nothing about the peer.
     Other(String),
 }
 

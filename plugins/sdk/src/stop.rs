@@ -60,11 +60,12 @@ impl<T> At<T> for Result<T, Error> {
 }
 
 impl Error {
-    /// Denied and exhausted end the run without a word about the target; everything else is a target that is down.
+    /// What went wrong on this side ends the run without a word about the target; everything else is a target that is down.
     pub fn stop(self, layer: &str) -> Stop {
         match self.cause {
             Cause::Denied => Stop::Failure(Failure::Denied(self.message)),
-            Cause::Exhausted => Stop::Failure(Failure::Internal(self.message)),
+            Cause::Invalid(_) => Stop::mistake("", self.message),
+            Cause::Exhausted | Cause::Other(_) => Stop::Failure(Failure::Internal(self.message)),
             _ => Stop::Outcome(Outcome::down(self.code(layer), self.message)),
         }
     }
@@ -95,7 +96,8 @@ impl Error {
             Cause::Tls(reason) => format!("tls.{}", reason.replace('-', "_")),
             Cause::Protocol(_) => format!("{layer}.protocol"),
             Cause::Proxy(_) => "proxy.refused".into(),
-            Cause::Other(_) => format!("{layer}.other"),
+            Cause::Invalid(_) => "config".into(),
+            Cause::Other(_) => "internal".into(),
         }
     }
 }
@@ -153,5 +155,7 @@ mod tests {
         let refused = |cause| Error { cause, phase: None, message: "m".into() }.stop("tcp");
         assert_eq!(refused(Cause::Denied), Stop::Failure(Failure::Denied("m".into())));
         assert_eq!(refused(Cause::Exhausted), Stop::Failure(Failure::Internal("m".into())));
+        assert_eq!(refused(Cause::Other("no sockets".into())), Stop::Failure(Failure::Internal("m".into())));
+        assert_eq!(refused(Cause::Invalid("no CA".into())), Stop::mistake("", "m"));
     }
 }

@@ -140,7 +140,7 @@ async fn talk(
     follow: bool,
 ) -> Result<(hyper::http::response::Parts, Vec<u8>, bool), Failure> {
     let request =
-        request(hop, two).map_err(|message| fail(Cause::Other(message.clone()), Phase::Send, message))?;
+        request(hop, two).map_err(|message| fail(Cause::Invalid(message.clone()), Phase::Send, message))?;
     let talking = async {
         let (response, _driver) = match two {
             true => {

@@ -19,7 +19,7 @@ use hop::{Hop, Mistake};
 /// Makes the exchange, redirects included. The response of the last hop is given back also when it is one more redirect.
 pub(crate) async fn send(run: &Arc<Run>, request: Request) -> Result<Response, Failure> {
     let begun = Instant::now();
-    let refused = |message: String| fail(Cause::Other(message.clone()), Phase::Send, message);
+    let refused = |message: String| fail(Cause::Invalid(message.clone()), Phase::Send, message);
     let mut hop = Hop::first(&request).map_err(|mistake| match mistake {
         Mistake::Host(words) => run.denied(Refusal(words)),
         Mistake::Text(words) => refused(words),

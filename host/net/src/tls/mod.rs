@@ -46,7 +46,7 @@ pub(crate) async fn handshake(
     peer: &Endpoint,
     options: &TlsOptions,
 ) -> Result<(TlsStream<Metered>, TlsSession), Failure> {
-    let refused = |message: String| fail(Cause::Other(message.clone()), Phase::Handshake, message);
+    let refused = |message: String| fail(Cause::Invalid(message.clone()), Phase::Handshake, message);
     if let Some(identity) = &options.client_identity {
         return Err(refused(format!("the agent has no client identity {identity:?}; leave it out")));
     }

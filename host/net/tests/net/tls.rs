@@ -288,7 +288,7 @@ async fn versions_and_protocols_are_as_the_options_say() {
     assert_eq!(failure.cause, Cause::Tls("version".to_owned()));
     for (lowest, highest) in [(Some("1.3"), Some("1.2")), (Some("1.1"), None)] {
         let failure = handshake(root.leaf(&["a.example"]).config(), at(lowest, highest)).await.unwrap_err();
-        assert!(matches!(failure.cause, Cause::Other(_)), "{failure:?}");
+        assert!(matches!(failure.cause, Cause::Invalid(_)), "{failure:?}");
     }
 }
 

@@ -31,6 +31,7 @@ impl From<net::Cause> for types::Cause {
             net::Cause::Tls(reason) => types::Cause::Tls(reason),
             net::Cause::Protocol(reason) => types::Cause::Protocol(reason),
             net::Cause::Proxy(reason) => types::Cause::Proxy(reason),
+            net::Cause::Invalid(reason) => types::Cause::Invalid(reason),
             net::Cause::Other(reason) => types::Cause::Other(reason),
         }
     }
