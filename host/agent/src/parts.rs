@@ -180,7 +180,7 @@ fn sandbox(settings: &Settings) -> Result<Sandbox, Error> {
         .map_err(|e| start("network", e))?;
     let settings = sandbox::Settings {
         slots: u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX),
-        cache: Some(settings.data.join("compiled")),
+        cache: Some(settings.data.join("cache")),
         compiler: settings.compiler.clone(),
         ..sandbox::Settings::default()
     };

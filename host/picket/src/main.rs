@@ -11,6 +11,7 @@ mod control;
 #[cfg(feature = "demo")]
 mod demo;
 mod failure;
+mod gaps;
 mod health;
 mod logging;
 mod monitors;

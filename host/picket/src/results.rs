@@ -26,8 +26,8 @@ pub(crate) struct Args {
     /// Only those that started since then: an age ("90s", "1h", "2d") or an RFC 3339 time
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<Timestamp>,
-    /// At most so many, the newest: 1 to 1000. Default 100, with --follow 10
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// At most so many, the newest: 1 to 10000. Default 100, with --follow 10
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: Option<u32>,
     /// Print one JSON object a line
     #[arg(long)]

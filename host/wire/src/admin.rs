@@ -273,7 +273,7 @@ pub struct ResultView {
 
 /// Answer to `GET /v1/results?monitor=&agent=&since=&limit=&after=&wait=`.
 ///
-/// Without `after`: the newest `limit` (default 100, at most 1,000) that match, ordered by `started_at`. With `after`, a `cursor` from an
+/// Without `after`: the newest `limit` (default 100, at most 10,000) that match, ordered by `started_at`. With `after`, a `cursor` from an
 /// earlier answer: what was stored since, in the order of storing; `wait` seconds (at most 30) are spent waiting for the first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ResultsPage {

@@ -23,8 +23,8 @@ fn monitors(url: &str) -> String {
 fn wrong(field: &Field, agent: &str) -> (usize, Vec<String>) {
     let log = std::fs::read_to_string(field.path(&format!("{agent}.log"))).unwrap_or_default();
     let recorded = oracle::recorded(&log);
-    let stored = field.results(&["--agent", agent, "--since", "1h", "--limit", "100000"]);
-    let gaps = field.picket(["results", "--gaps", "--json"]).exits(0).stdout;
+    let stored = field.results(&["--agent", agent, "--since", "1h", "--limit", "10000"]);
+    let gaps = field.picket(["gaps", "--limit", "10000", "--json"]).exits(0).stdout;
     let gaps: Vec<_> = gaps.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     (recorded.len(), oracle::judge(&recorded, &stored, &gaps))
 }
@@ -66,7 +66,7 @@ fn after_an_outage_with_a_killed_agent_the_history_is_whole_and_says_what_was_bu
         wrong.is_empty().then_some(recorded)
     });
     assert!(recorded > 12, "the agent's log tells of {recorded} recorded results");
-    let stored = field.results(&["--monitor", "page", "--limit", "100000"]);
+    let stored = field.results(&["--monitor", "page", "--limit", "10000"]);
     for result in &stored {
         let (planned, received) =
             (result["planned_at"].as_str().unwrap(), result["received_at"].as_str().unwrap());

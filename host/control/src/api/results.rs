@@ -25,7 +25,7 @@ pub(super) struct ResultsQuery {
     agent: Option<String>,
     /// Started then or later: an RFC 3339 time, or how long ago, like "1h".
     since: Option<String>,
-    /// How many at most: 1 to 1,000. Default 100.
+    /// How many at most: 1 to 10,000. Default 100.
     limit: Option<usize>,
     /// The cursor of an earlier answer: what was stored since.
     after: Option<u64>,
@@ -79,7 +79,7 @@ pub(super) async fn list(
 pub(super) struct GapsQuery {
     /// Name of an agent; the id of a deleted one.
     agent: Option<String>,
-    /// How many at most: 1 to 1,000. Default 100.
+    /// How many at most: 1 to 10,000. Default 100.
     limit: Option<usize>,
 }
 
@@ -111,5 +111,5 @@ fn point_in_time(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     })
 }
 
-const LIMIT: usize = 1000;
+const LIMIT: usize = 10_000;
 const LONGEST_WAIT_S: u64 = 30;

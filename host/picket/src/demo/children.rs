@@ -104,7 +104,7 @@ impl Child {
 /// Without it, or should the folders change their names, the agent compiles for itself.
 pub(super) fn share_compiled(place: &Path, agent: &str) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::new(exit::OS, e).context(format!("cannot prepare {agent}"));
-    let (from, to) = (place.join("control/cache"), place.join(agent).join("compiled"));
+    let (from, to) = (place.join("control/cache"), place.join(agent).join("cache"));
     if !from.is_dir() {
         return Ok(());
     }
