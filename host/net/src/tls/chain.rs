@@ -2,7 +2,6 @@
 //! path up to the root) is worked out here. Certificates come in as bytes, time as a value.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
+use tokio::io::AsyncReadExt;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
@@ -40,12 +40,20 @@ impl Roots {
     pub(crate) async fn given(ca: &str) -> Result<Self, String> {
         let (what, pem) = match ca.contains("-----BEGIN") {
             true => ("the text of ca", ca.as_bytes().to_vec()),
-            false => (ca, file(ca).await.map_err(|e| format!("cannot read certificates from {ca}: {e}"))?),
+            false => match file(ca).await {
+                Some(pem) => (ca, pem),
+                // One text for every reason: the path is named by whoever wrote the check, who need not learn what is on this disk.
+                None => {
+                    let wanted = "it must be a readable regular file of at most 1 MiB";
+                    return Err(format!("cannot read certificates from {ca}: {wanted}"));
+                }
+            },
         };
         match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
             Ok(certificates) if certificates.is_empty() => Err(format!("{what} holds no certificate in PEM")),
             Ok(certificates) => Ok(Self::new(certificates, true)),
-            Err(error) => Err(format!("cannot read certificates from {what}: {error}")),
+            // The parser's own words quote what it has read.
+            Err(_) => Err(format!("{what} is not well-formed PEM")),
         }
     }
 
@@ -71,12 +79,17 @@ impl Roots {
     }
 }
 
-async fn file(path: &str) -> io::Result<Vec<u8>> {
-    let about = tokio::fs::metadata(path).await?;
-    match about.is_file() && about.len() <= LARGEST_FILE {
-        true => tokio::fs::read(path).await,
-        false => Err(io::Error::other("it must be a regular file of at most 1 MiB")),
+/// The whole file. The kernel's own (/proc) say that they are empty and are not read at all; the bound holds for what is read,
+/// not for what the disk says.
+async fn file(path: &str) -> Option<Vec<u8>> {
+    let about = tokio::fs::metadata(path).await.ok()?;
+    if !about.is_file() || about.len() == 0 {
+        return None;
     }
+    let mut bytes = Vec::new();
+    let mut limited = tokio::fs::File::open(path).await.ok()?.take(LARGEST_FILE + 1);
+    limited.read_to_end(&mut bytes).await.ok()?;
+    (bytes.len() as u64 <= LARGEST_FILE).then_some(bytes)
 }
 
 /// The chain from leaf to root, or every defect of it; the gravest comes first.
@@ -294,3 +307,26 @@ const LARGEST_FILE: u64 = 1024 * 1024;
 /// Each step may verify a signature for each served certificate; a hostile server shall not choose how often.
 const LONGEST_PATH: usize = 8;
 const MOST_SERVED: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn check(ca: &str, expected: &str) {
+        assert_eq!(Roots::given(ca).await.unwrap_err(), expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_regular_file_with_a_length_is_refused_in_one_text() {
+        for path in ["/proc/self/environ", "/proc/kmsg", "/dev/zero", "/", "/there/is/no/such/file"] {
+            let wanted = "it must be a readable regular file of at most 1 MiB";
+            check(path, &format!("cannot read certificates from {path}: {wanted}")).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn broken_pem_is_not_quoted() {
+        let pem = "-----BEGIN CERTIFICATE-----\nhunter22!\n-----END CERTIFICATE-----\n";
+        check(pem, "the text of ca is not well-formed PEM").await;
+    }
+}
