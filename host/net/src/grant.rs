@@ -130,7 +130,13 @@ impl Policy<'_> {
 
     fn always_denied(&self, host: &Host, ip: IpAddr, port: u16) -> Option<Refusal> {
         if self.is_control(host, Some(ip), port) {
-            return (!self.lifts_control(host, Some(ip))).then(|| control_refusal(host, port));
+            if !self.lifts_control(host, Some(ip)) {
+                return Some(control_refusal(host, port));
+            }
+            // Its rule may be a name, and a name shall not open where credentials are handed out.
+            if classify(ip) != Class::Denied(Reason::Metadata) {
+                return None;
+            }
         }
         match classify(ip) {
             Class::Open => None,

@@ -71,6 +71,11 @@ fn every_address_has_its_class() {
         ("ff00::", Some(Multicast)),
         ("fd00:ec2::254", Some(Metadata)),
         ("fd00:ec2::253", None),
+        ("fd20:ce::254", Some(Metadata)),
+        ("fd00:c1::a9fe:a9fe", Some(Metadata)),
+        ("fd00:42::42", Some(Metadata)),
+        ("fd00:a9fe:a9fe::1", Some(Metadata)),
+        ("fd00:100::100:200", Some(Metadata)),
         ("fd12:3456::1", None),
         ("2606:4700::1111", None),
         ("2001:db8::1", None),
@@ -227,6 +232,14 @@ fn the_ceiling_opens_what_it_names_and_no_more() {
         let decided = decide(&["0.0.0.0/0", "::/0"], &[opened], address, port, &[]);
         assert_eq!(decided.is_ok(), open, "--allow {opened} and {address}:{port}: {decided:?}");
     }
+}
+
+#[test]
+fn a_name_that_opens_the_control_plane_does_not_open_metadata() {
+    let (name, opened) = ("cp.example.com", "cp.example.com:8440");
+    decide(&[name], &[opened], name, 8440, &["198.51.100.9"]).unwrap();
+    let refusal = decide(&[name], &[opened], name, 8440, &["169.254.169.254"]).unwrap_err();
+    assert!(refusal.contains("(cloud metadata)"), "{refusal}");
 }
 
 #[test]
