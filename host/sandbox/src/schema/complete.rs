@@ -82,7 +82,7 @@ mod tests {
             "additionalProperties": false,
             "required": ["url"],
             "properties": {
-                "url": {"type": "string", "x-picket-target": "url"},
+                "url": {"type": "string", "x-picket-target": "url", "maxLength": 40},
                 "method": {"type": "string", "enum": ["GET", "HEAD"], "default": "GET"},
                 "max_redirects": {"type": "integer", "minimum": 0, "maximum": 10, "default": 5},
                 "note": {"type": ["string", "null"], "default": null},
@@ -116,6 +116,20 @@ mod tests {
             schema().complete(&config).unwrap(),
             json!({"url": "http://a/", "auth": {"user": "u", "password": {"$secret": "p"}, "realm": "all"},
                 "expect": [{"code": 200}, {"code": 3}], "method": "GET", "max_redirects": 5, "tls": {"trust": "required"}})
+        );
+    }
+
+    #[test]
+    fn a_target_with_a_login_in_it_is_not_repeated() {
+        let path = "x".repeat(40);
+        check(
+            json!({"url": format!("https://bob:hunter22@a/{path}")}),
+            &["/url: found a text, expected at most 40 characters"],
+        );
+        let shown = format!("\"https://a/{path}\"");
+        check(
+            json!({"url": format!("https://a/{path}")}),
+            &[&format!("/url: found {shown}, expected at most 40 characters")],
         );
     }
 

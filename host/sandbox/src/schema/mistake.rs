@@ -7,7 +7,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::{Map, Value};
 
 use super::walk::{self, Place, escape};
-use super::{SECRET_KEY, SECRET_MARK, Schema, secret_name};
+use super::{SECRET_KEY, SECRET_MARK, Schema, TARGET_MARK, secret_name};
 use crate::verdict::Mistake;
 
 /// Found values are shown up to so many characters.
@@ -18,8 +18,11 @@ impl Schema {
     pub(super) fn mistakes(&self, config: &Value) -> Vec<Mistake> {
         let mut secret = BTreeSet::new();
         self.walk_every_branch(config, &mut |place: Place<'_>| {
-            if place.schema.get(SECRET_MARK) == Some(&Value::Bool(true)) && secret_name(place.value).is_none()
-            {
+            let marked = place.schema.get(SECRET_MARK) == Some(&Value::Bool(true));
+            // A target may have been written with a user's name and password in it.
+            let login = place.schema.contains_key(TARGET_MARK)
+                && place.value.as_str().is_some_and(|target| target.contains('@'));
+            if login || marked && secret_name(place.value).is_none() {
                 secret.insert(place.at.to_owned());
             }
         });
@@ -66,7 +69,9 @@ impl Schema {
                     parent(error.schema_path().as_str()).and_then(|pointer| self.lenient.pointer(pointer));
                 let expected =
                     schema.map_or_else(|| "another value".to_owned(), |schema| self.describe(schema, 8));
-                add(at, format!("found {}, expected {expected}", show(error.instance())));
+                let value = error.instance();
+                let what = if secret.contains(&at) { kind_of(value).to_owned() } else { show(value) };
+                add(at, format!("found {what}, expected {expected}"));
             }
             kind => {
                 let value = error.instance();
