@@ -105,20 +105,45 @@ impl Redactor {
 /// Every way in which these bytes are commonly written.
 fn forms(bytes: &[u8]) -> Vec<Zeroizing<String>> {
     let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
-    let json = Zeroizing::new(serde_json::Value::String(text.to_string()).to_string());
     let mut forms = vec![
-        Zeroizing::new(json.trim_matches('"').to_owned()),
         Zeroizing::new(percent(bytes)),
         Zeroizing::new(lower_escapes(&percent(bytes))),
+        // A form's (application/x-www-form-urlencoded).
+        Zeroizing::new(percent(bytes).replace("%20", "+")),
+        Zeroizing::new(lower_escapes(&percent(bytes)).replace("%20", "+")),
         Zeroizing::new(hex::encode(bytes)),
         Zeroizing::new(hex::encode_upper(bytes)),
     ];
+    forms.extend(json(&text));
     forms.extend(base64(bytes));
     // A key of several lines is often printed line by line.
     forms.extend(text.lines().filter(|line| line.len() >= LINE).map(|line| Zeroizing::new(line.to_owned())));
     forms.push(text);
     forms.retain(|form| form.len() >= SHORT);
     forms
+}
+
+/// The inside of a JSON string (RFC 8259, section 7), with and without the escapes that are left to the writer: `\/`, and numbers
+/// for what is not ASCII, whose digits may be lower or upper case.
+fn json(text: &str) -> Vec<Zeroizing<String>> {
+    let quoted = Zeroizing::new(serde_json::Value::String(text.to_owned()).to_string());
+    let plain = Zeroizing::new(quoted[1..quoted.len() - 1].to_owned());
+    let lower = Zeroizing::new(ascii(&plain, |unit| format!("\\u{unit:04x}")));
+    let upper = Zeroizing::new(ascii(&plain, |unit| format!("\\u{unit:04X}")));
+    let slashes = |form: &Zeroizing<String>| Zeroizing::new(form.replace('/', "\\/"));
+    [plain, lower, upper].into_iter().flat_map(|form| [slashes(&form), form]).collect()
+}
+
+/// The text with an escape for each UTF-16 unit of what is not ASCII.
+fn ascii(text: &str, escape: impl Fn(u16) -> String) -> String {
+    let mut escaped = String::new();
+    for character in text.chars() {
+        match character.is_ascii() {
+            true => escaped.push(character),
+            false => escaped.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| escape(*unit))),
+        }
+    }
+    escaped
 }
 
 /// RFC 3986, section 2.1: everything but the unreserved characters.
@@ -200,6 +225,12 @@ mod tests {
         check("p ss/w\"rd", "q=p%20ss%2Fw%22rd&", "q=[redacted]&");
         check("p ss/w\"rd", "q=p%20ss%2fw%22rd&", "q=[redacted]&");
         check("p ss/w\"rd", r#"{"k":"p ss/w\"rd"}"#, r#"{"k":"[redacted]"}"#);
+        check("p ss/w\"rd", r#"{"k":"p ss\/w\"rd"}"#, r#"{"k":"[redacted]"}"#);
+        check("p ss/w\"rd", "q=p+ss%2Fw%22rd&", "q=[redacted]&");
+        check("p ss/w\"rd", "q=p+ss%2fw%22rd&", "q=[redacted]&");
+        check("pässword/🔑", r#"["p\u00e4ssword/\ud83d\udd11"]"#, r#"["[redacted]"]"#);
+        check("pässword/🔑", r#"["p\u00E4ssword\/\uD83D\uDD11"]"#, r#"["[redacted]"]"#);
+        check("pässword/🔑", r#"["pässword\/🔑"]"#, r#"["[redacted]"]"#);
         check("hunter22", "68756e7465723232", "[redacted]");
     }
 
