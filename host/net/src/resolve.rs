@@ -27,6 +27,7 @@ pub(crate) struct Resolver {
     hickory: TokioResolver,
     /// In the order of the configuration; asked by `lookup` when a question names no server.
     pub(crate) servers: Vec<SocketAddr>,
+    /// Until when the addresses of the control plane are good, and which.
     control: Mutex<Option<(Instant, Vec<IpAddr>)>>,
 }
 
@@ -80,16 +81,21 @@ impl Resolver {
             Err(_) => return Vec::new(),
         };
         let mut known = self.control.lock().await;
-        if let Some((at, addresses)) = known.as_ref()
-            && at.elapsed() < CONTROL_REMEMBERED
+        if let Some((until, addresses)) = known.as_ref()
+            && Instant::now() < *until
         {
             return addresses.clone();
         }
         let last = known.as_ref().map(|(_, addresses)| addresses.clone()).unwrap_or_default();
-        let fresh = tokio::time::timeout(SERVER_TIMEOUT, self.lookup(&name)).await.ok().and_then(Result::ok);
-        let addresses = fresh.unwrap_or(last);
-        *known = Some((Instant::now(), addresses.clone()));
-        addresses
+        // Said before the question: where the answer fails to come, or the run ends while it waits, the next run does not wait too.
+        *known = Some((Instant::now() + CONTROL_RETRY, last.clone()));
+        match tokio::time::timeout(SERVER_TIMEOUT, self.lookup(&name)).await {
+            Ok(Ok(fresh)) => {
+                *known = Some((Instant::now() + CONTROL_REMEMBERED, fresh.clone()));
+                fresh
+            }
+            _ => last,
+        }
     }
 }
 
@@ -228,5 +234,7 @@ fn address(server: &NameServerConfig) -> Option<SocketAddr> {
 /// One server's time for one try; hickory's 5 s are half of a check's usual 10.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 const CONTROL_REMEMBERED: Duration = Duration::from_secs(60);
+/// After a lookup that brought nothing.
+const CONTROL_RETRY: Duration = Duration::from_secs(5);
 /// Of one name; nobody gets a scan of a network out of one connection.
 const MOST_ADDRESSES: usize = 8;
