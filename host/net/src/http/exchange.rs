@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Uri, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -145,7 +145,7 @@ async fn talk(
         let (response, _driver) = match two {
             true => {
                 let (mut sender, driver) =
-                    hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+                    hyper::client::conn::http2::handshake(Until(run.deadline), TokioIo::new(stream)).await?;
                 let driver = Driver::spawn(driver);
                 (sender.send_request(request).await?, driver)
             }
@@ -289,6 +289,20 @@ impl Driver {
     fn spawn(driver: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) -> Self {
         // Its error is the one that the request or the body gets.
         Self(tokio::spawn(driver).abort_handle())
+    }
+}
+
+/// Runs what hyper spawns for HTTP/2, and ends it with the run: nobody else holds these tasks.
+#[derive(Clone)]
+struct Until(Instant);
+
+impl<F> hyper::rt::Executor<F> for Until
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(tokio::time::timeout_at(self.0, future));
     }
 }
 
