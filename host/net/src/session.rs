@@ -223,8 +223,13 @@ pub(crate) struct Tally {
 impl Tally {
     /// Counts received bytes; an error once they are more than the budget.
     pub(crate) fn receive(&self, bytes: usize) -> io::Result<()> {
-        let before = self.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        match before + bytes as u64 > self.limit {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.spent()
+    }
+
+    /// An error once more was received than the budget allows.
+    pub(crate) fn spent(&self) -> io::Result<()> {
+        match self.received.load(Ordering::Relaxed) > self.limit {
             true => Err(io::Error::other(Spent(self.limit))),
             false => Ok(()),
         }

@@ -165,7 +165,12 @@ async fn talk(
             if skipped { (Vec::new(), false) } else { read(incoming, &parts.headers, max_body).await? };
         Ok::<_, Broken>((parts, body, truncated))
     };
-    match tokio::time::timeout_at(run.deadline, talking).await {
+    let talked = tokio::time::timeout_at(run.deadline, talking).await;
+    // HTTP/2 does not hand on why its stream of bytes ended.
+    if let (Ok(Err(_)), Err(spent)) = (&talked, run.tally.spent()) {
+        return Err(io_failure(&spent, clock.phase(), peer));
+    }
+    match talked {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(Broken::Http(error))) => Err(failure(&error, clock.phase(), peer)),
         Ok(Err(Broken::Coding(error))) => {
