@@ -139,8 +139,10 @@ async fn talk(
     max_body: usize,
     follow: bool,
 ) -> Result<(hyper::http::response::Parts, Vec<u8>, bool), Failure> {
-    let request =
-        request(hop, two).map_err(|message| fail(Cause::Invalid(message.clone()), Phase::Send, message))?;
+    let request = request(hop, two).map_err(|message| match hop.redirected {
+        true => fail(Cause::Protocol(message.clone()), Phase::Send, message),
+        false => fail(Cause::Invalid(message.clone()), Phase::Send, message),
+    })?;
     let talking = async {
         let (response, _driver) = match two {
             true => {

@@ -25,6 +25,8 @@ pub(crate) struct Hop {
     pub(crate) headers: Vec<Header>,
     pub(crate) body: Bytes,
     pub(crate) tls: TlsOptions,
+    /// A peer's Location led here: what cannot be asked for is the peer's fault.
+    pub(crate) redirected: bool,
 }
 
 impl Hop {
@@ -43,7 +45,7 @@ impl Hop {
         }
         let tls = request.tls.clone().unwrap_or_default();
         let (headers, body) = (request.headers.clone(), request.body.clone().into());
-        Ok(Self { method, url, headers, body, tls })
+        Ok(Self { method, url, headers, body, tls, redirected: false })
     }
 
     /// The hop that a redirect leads to. Credentials, a configured Host and a configured server name stay with their origin.
@@ -57,7 +59,7 @@ impl Hop {
         };
         checked(&url, &written, self.url.host_str())
             .map_err(|mistake| mistake.behind(&format!("{redirects} {}, which", redacted(&url))))?;
-        let mut next = Self { url, ..self.clone() };
+        let mut next = Self { url, redirected: true, ..self.clone() };
         let becomes_get = match status {
             303 => self.method != Method::GET && self.method != Method::HEAD,
             301 | 302 => self.method == Method::POST,

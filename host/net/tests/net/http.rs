@@ -281,6 +281,36 @@ async fn https_speaks_both_versions_and_reports_its_session() {
 }
 
 #[tokio::test]
+async fn the_budget_of_bytes_ends_both_versions() {
+    let root = Authority::root("Root");
+    let mut config = root.leaf(&["127.0.0.1"]).config();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let (port, _) = serve(Some(config)).await;
+    for version in ["2", "1.1"] {
+        let mut request = get(format!("https://127.0.0.1:{port}/long/900000"));
+        request.versions = vec![version.to_owned()];
+        request.tls = Some(TlsOptions { ca: Some(root.pem.clone()), ..TlsOptions::default() });
+        request.max_body = 1_000_000;
+        let budget = Budget { received: 100_000, ..Budget::default() };
+        let small = session_with(&["127.0.0.1"], &["127.0.0.1"], budget, Duration::from_secs(10));
+        let failure = small.send(request).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Exhausted, "HTTP/{version}: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_what_cannot_be_asked_for_is_the_peers_fault() {
+    let (port, _) = serve(None).await;
+    let long = "x".repeat(70_000);
+    let answer = format!("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{port}/{long}\r\n\r\n");
+    let from = raw(answer.leak().as_bytes(), true).await;
+    let failure = send(&["127.0.0.1"], get(format!("http://127.0.0.1:{from}/"))).await.unwrap_err();
+    assert!(matches!(failure.cause, Cause::Protocol(_)), "{:?}", failure.cause);
+    let failure = send(&["127.0.0.1"], get(format!("http://127.0.0.1:{port}/{long}"))).await.unwrap_err();
+    assert!(matches!(failure.cause, Cause::Invalid(_)), "{:?}", failure.cause);
+}
+
+#[tokio::test]
 async fn a_server_without_http_2_is_told_when_it_is_asked_for() {
     let root = Authority::root("Root");
     let mut config = root.leaf(&["127.0.0.1"]).config();
