@@ -77,8 +77,8 @@ impl Control {
     /// A nonce for the next hello of whoever holds this token.
     pub(crate) fn nonce(&self, agent: AgentId, token: &str) -> Result<Nonce, Problem> {
         self.bearer(agent, token, None)?;
-        let nonce = hex::encode(identity::random::<16>());
-        lock(&self.sessions).give_nonce(agent, nonce.clone(), self.now().up_ms);
+        let fresh = hex::encode(identity::random::<16>());
+        let nonce = lock(&self.sessions).give_nonce(agent, fresh, self.now().up_ms);
         Ok(Nonce { nonce })
     }
 

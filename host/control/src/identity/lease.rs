@@ -23,10 +23,18 @@ pub(crate) struct Session {
 }
 
 impl Sessions {
-    /// Remembers a nonce for the agent's next hello. An agent has at most one: a newer one takes its place.
-    pub(crate) fn give_nonce(&mut self, agent: AgentId, nonce: String, up_ms: u64) {
+    /// The nonce for the agent's next hello. An agent has at most one: while more than half of its time is left it is given again,
+    /// so nobody who asks takes it away from the agent that is about to use it; then `fresh` takes its place.
+    pub(crate) fn give_nonce(&mut self, agent: AgentId, fresh: String, up_ms: u64) -> String {
+        let good = |(_, (owner, until)): &(&String, &(AgentId, u64))| {
+            *owner == agent && *until > up_ms + NONCE_MS / 2
+        };
+        if let Some((nonce, _)) = self.nonces.iter().find(good) {
+            return nonce.clone();
+        }
         self.nonces.retain(|_, (owner, until)| *owner != agent && *until > up_ms);
-        self.nonces.insert(nonce, (agent, up_ms + NONCE_MS));
+        self.nonces.insert(fresh.clone(), (agent, up_ms + NONCE_MS));
+        fresh
     }
 
     /// Whether the nonce was given to this agent and not used since; uses it.
@@ -162,6 +170,16 @@ mod tests {
         assert!(!sessions.take_nonce(agent(1), "a", 59_999), "used");
         sessions.give_nonce(agent(1), "b".into(), 0);
         assert!(!sessions.take_nonce(agent(1), "b", 60_000), "too old");
+    }
+
+    #[test]
+    fn asking_again_does_not_take_a_nonce_away() {
+        let mut sessions = Sessions::default();
+        assert_eq!(sessions.give_nonce(agent(1), "a".into(), 0), "a");
+        assert_eq!(sessions.give_nonce(agent(2), "b".into(), 0), "b");
+        assert_eq!(sessions.give_nonce(agent(1), "c".into(), 29_999), "a");
+        assert_eq!(sessions.give_nonce(agent(1), "d".into(), 30_000), "d", "half of its time is over");
+        assert!(sessions.take_nonce(agent(2), "b", 30_000));
     }
 
     #[test]
