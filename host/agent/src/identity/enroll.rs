@@ -85,7 +85,10 @@ fn keep(slots: &mut Slots, begun: Enrolling, answer: Verified) -> Result<Arc<Ide
         server_key,
         fresh: true,
     };
-    store(slots, &slot::encode_active(&identity))?;
+    // Twice: neither slot may hold the enrolment any more, or damage to the other would begin it again.
+    for _ in 0..2 {
+        store(slots, &slot::encode_active(&identity))?;
+    }
     Ok(Arc::new(identity))
 }
 
