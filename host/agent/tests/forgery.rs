@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use wire::AgentId;
 use wire::enroll::EnrollRequest;
 use wire::results::{Batch, Record, State as Verdict};
-use wire::signature::{Stamp, header};
+use wire::signature::{Asked, Stamp, header};
 
 /// How the first answers of each kind are forged.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ enum Forgery {
     OtherKey,
     /// The signature of another request.
     Replayed,
+    /// The signature of another request that showed the same stamp.
+    Elsewhere,
     /// The right signature over a body that was cut.
     Cut,
     /// A proxy's 401.
@@ -62,6 +64,7 @@ async fn respond(State(fake): State<Arc<Fake>>, request: Request) -> Response<Bo
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let body = to_bytes(body, wire::BODY_LIMIT).await.unwrap();
+    let asked = Asked::new(parts.method.as_str(), parts.uri.path_and_query().unwrap().as_str(), &body);
     if path == "/v1/nonce" {
         return Response::new(Body::from(r#"{"nonce":"00"}"#));
     }
@@ -74,17 +77,22 @@ async fn respond(State(fake): State<Arc<Fake>>, request: Request) -> Response<Bo
     let answer = honest(&fake, &path, &parts.headers, &body, forge).await;
     let Answer { status, etag, stamp, .. } = &answer;
     let mut body = answer.body.clone();
-    let mut signature = stamp.sign_answer(&fake.key, *status, etag, &body);
+    let mut signature = stamp.sign_answer(&fake.key, &asked, *status, etag, &body);
     let mut response = Response::builder().status(*status);
     if forge {
         match fake.forgery {
             Forgery::Unsigned => signature.clear(),
             Forgery::OtherKey => {
-                signature = stamp.sign_answer(&SigningKey::from_bytes(&[1; 32]), *status, etag, &body);
+                signature =
+                    stamp.sign_answer(&SigningKey::from_bytes(&[1; 32]), &asked, *status, etag, &body);
             }
             Forgery::Replayed => {
                 let other = Stamp { counter: stamp.counter + 1, ..stamp.clone() };
-                signature = other.sign_answer(&fake.key, *status, etag, &body);
+                signature = other.sign_answer(&fake.key, &asked, *status, etag, &body);
+            }
+            Forgery::Elsewhere => {
+                let other = Asked::new("POST", &path, b"another body");
+                signature = stamp.sign_answer(&fake.key, &other, *status, etag, &body);
             }
             Forgery::Cut => body.truncate(body.len() / 2),
             Forgery::Unauthorized => return html(401),
@@ -203,8 +211,8 @@ async fn check(forgery: Forgery) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_answers_change_no_identity_and_release_nothing() {
-    use Forgery::{Cut, OtherKey, Portal, Redirect, Replayed, Unauthorized, Unsigned};
-    let forgeries = [Unsigned, OtherKey, Replayed, Cut, Unauthorized, Redirect, Portal];
+    use Forgery::{Cut, Elsewhere, OtherKey, Portal, Redirect, Replayed, Unauthorized, Unsigned};
+    let forgeries = [Unsigned, OtherKey, Replayed, Elsewhere, Cut, Unauthorized, Redirect, Portal];
     let checks: Vec<_> = forgeries.map(|forgery| tokio::spawn(check(forgery))).into();
     for check in checks {
         check.await.unwrap();

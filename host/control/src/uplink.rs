@@ -208,6 +208,11 @@ impl Control {
         Ok((Ack { cursor }, mistakes))
     }
 
+    /// Whether the request shows the token of an agent: what is asked before its body is read.
+    pub(crate) fn recognise(&self, signed: &Signed) -> Result<(), Problem> {
+        self.bearer(signed.stamp.agent, &signed.token, Some(signed.stamp.generation)).map(drop)
+    }
+
     /// Whose token this is.
     fn bearer(&self, id: AgentId, token: &str, generation: Option<u64>) -> Result<Agent, Problem> {
         let registry = self.registry();

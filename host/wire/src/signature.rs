@@ -1,7 +1,8 @@
 //! The two signatures: the agent's over each request, the control plane's over each answer.
 //!
 //! A request is bound to the lease and to a counter that only grows within it, so a recorded one is worth nothing and no clock is
-//! involved. An answer is bound to the request that it answers, so an old one cannot stand in for a new one.
+//! involved. An answer is bound to the request that it answers, method, path and body included, so neither an old one nor the answer
+//! to another request that shows the same stamp can stand in for it.
 
 use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
 use sha2::{Digest, Sha256};
@@ -35,6 +36,23 @@ pub struct Stamp {
     pub counter: u64,
 }
 
+/// The request that an answer is given to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    method: String,
+    path: String,
+    /// SHA-256, lower-case hexadecimal.
+    digest: String,
+}
+
+impl Asked {
+    /// What was asked; `path` includes the query.
+    pub fn new(method: &str, path: &str, body: &[u8]) -> Self {
+        let digest = hex::encode(Sha256::digest(body));
+        Self { method: method.to_owned(), path: path.to_owned(), digest }
+    }
+}
+
 impl Stamp {
     /// The agent's signature over a request. `path` includes the query.
     pub fn sign_request(&self, key: &SigningKey, method: &str, path: &str, body: &[u8]) -> String {
@@ -53,21 +71,29 @@ impl Stamp {
         verify(key, &self.request(method, path, body), signature)
     }
 
-    /// The control plane's signature over the answer to this request.
-    pub fn sign_answer(&self, key: &SigningKey, status: u16, etag: &str, body: &[u8]) -> String {
-        hex::encode(key.sign(self.answer(status, etag, body).as_bytes()).to_bytes())
+    /// The control plane's signature over the answer to what was `asked` with this stamp.
+    pub fn sign_answer(
+        &self,
+        key: &SigningKey,
+        asked: &Asked,
+        status: u16,
+        etag: &str,
+        body: &[u8],
+    ) -> String {
+        hex::encode(key.sign(self.answer(asked, status, etag, body).as_bytes()).to_bytes())
     }
 
-    /// Whether the answer was signed by the holder of `key` for this request.
+    /// Whether the answer was signed by the holder of `key` for what was `asked` with this stamp.
     pub fn verify_answer(
         &self,
         key: &VerifyingKey,
+        asked: &Asked,
         status: u16,
         etag: &str,
         body: &[u8],
         signature: &str,
     ) -> bool {
-        verify(key, &self.answer(status, etag, body), signature)
+        verify(key, &self.answer(asked, status, etag, body), signature)
     }
 
     fn request(&self, method: &str, path: &str, body: &[u8]) -> String {
@@ -76,10 +102,13 @@ impl Stamp {
         format!("picket-request-v1\n{method}\n{path}\n{digest}\n{agent}\n{generation}\n{lease}\n{counter}")
     }
 
-    fn answer(&self, status: u16, etag: &str, body: &[u8]) -> String {
+    fn answer(&self, asked: &Asked, status: u16, etag: &str, body: &[u8]) -> String {
         let Self { agent, lease, counter, .. } = self;
+        let Asked { method, path, digest: request } = asked;
         let digest = hex::encode(Sha256::digest(body));
-        format!("picket-answer-v1\n{agent}\n{lease}\n{counter}\n{status}\n{etag}\n{digest}")
+        format!(
+            "picket-answer-v1\n{method}\n{path}\n{request}\n{agent}\n{lease}\n{counter}\n{status}\n{etag}\n{digest}"
+        )
     }
 }
 
@@ -135,10 +164,18 @@ mod tests {
     fn an_answer_counts_only_for_the_request_that_it_answers() {
         let key = SigningKey::from_bytes(&[9; 32]);
         let public = key.verifying_key();
-        let signature = stamp().sign_answer(&key, 200, "", b"{}");
-        assert!(stamp().verify_answer(&public, 200, "", b"{}", &signature));
-        assert!(!Stamp { counter: 8, ..stamp() }.verify_answer(&public, 200, "", b"{}", &signature));
-        assert!(!stamp().verify_answer(&public, 304, "", b"{}", &signature));
-        assert!(!stamp().verify_answer(&public, 200, "\"x\"", b"{}", &signature));
+        let asked = Asked::new("POST", "/v1/results", b"{}");
+        let signature = stamp().sign_answer(&key, &asked, 200, "", b"{}");
+        assert!(stamp().verify_answer(&public, &asked, 200, "", b"{}", &signature));
+        assert!(!Stamp { counter: 8, ..stamp() }.verify_answer(&public, &asked, 200, "", b"{}", &signature));
+        assert!(!stamp().verify_answer(&public, &asked, 304, "", b"{}", &signature));
+        assert!(!stamp().verify_answer(&public, &asked, 200, "\"x\"", b"{}", &signature));
+        for other in [
+            Asked::new("GET", "/v1/results", b"{}"),
+            Asked::new("POST", "/v1/config", b"{}"),
+            Asked::new("POST", "/v1/results", b"[]"),
+        ] {
+            assert!(!stamp().verify_answer(&public, &other, 200, "", b"{}", &signature), "{other:?}");
+        }
     }
 }

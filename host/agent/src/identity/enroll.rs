@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use reqwest::Method;
 use wire::enroll::{EnrollAnswer, EnrollRequest};
-use wire::signature::{Stamp, public_key, token_sha256};
+use wire::signature::{Asked, Stamp, public_key, token_sha256};
 use wire::{API, Problem};
 use zeroize::Zeroizing;
 
@@ -128,16 +128,18 @@ async fn ask(transport: &Transport, begun: &Enrolling, setup_token: &str) -> Res
         signature: hex::encode(ed25519_dalek::Signer::sign(&begun.key, signed.as_bytes()).to_bytes()),
     };
     let body = serde_json::to_vec(&body).expect("strings are always JSON");
-    let request = Request::new(Method::POST, &format!("{API}/enroll"), body, EXCHANGE);
+    let path = format!("{API}/enroll");
+    let asked = Asked::new(Method::POST.as_str(), &path, &body);
+    let request = Request::new(Method::POST, &path, body, EXCHANGE);
     let answer = transport
         .exchange(request)
         .await
         .map_err(|reason| NoAnswer::Unclear(format!("cannot reach {}: {reason}", transport.control())))?;
-    judge(begun, &answer)
+    judge(begun, &asked, &answer)
 }
 
 /// What an answer means. Pure: whatever is neither a signed identity nor a refusal in the control plane's own form is unclear.
-fn judge(begun: &Enrolling, answer: &Answer) -> Result<Verified, NoAnswer> {
+fn judge(begun: &Enrolling, asked: &Asked, answer: &Answer) -> Result<Verified, NoAnswer> {
     let unclear = |why: &str| NoAnswer::Unclear(format!("answered {} {why}", answer.status));
     if (200..300).contains(&answer.status) {
         let enrolled: EnrollAnswer = serde_json::from_slice(&answer.body)
@@ -147,7 +149,7 @@ fn judge(begun: &Enrolling, answer: &Answer) -> Result<Verified, NoAnswer> {
         let lease = begun.enrollment_id.to_string();
         let stamp = Stamp { agent: enrolled.agent_id, generation: enrolled.generation, lease, counter: 0 };
         let Answer { status, etag, signature, body, .. } = answer;
-        if !stamp.verify_answer(&server_key, *status, etag, body, signature) {
+        if !stamp.verify_answer(&server_key, asked, *status, etag, body, signature) {
             return Err(unclear("without a signature that fits"));
         }
         return Ok(Verified { answer: enrolled, server_key });
@@ -184,6 +186,10 @@ mod tests {
         }
     }
 
+    fn asked() -> Asked {
+        Asked::new("POST", "/v1/enroll", b"{}")
+    }
+
     /// A right answer to `begun`.
     fn signed(begun: &Enrolling) -> Answer {
         let key = SigningKey::from_bytes(&[3; 32]);
@@ -201,7 +207,7 @@ mod tests {
             lease: begun.enrollment_id.to_string(),
             counter: 0,
         };
-        let signature = stamp.sign_answer(&key, 200, "", body.as_bytes());
+        let signature = stamp.sign_answer(&key, &asked(), 200, "", body.as_bytes());
         Answer { signature, ..answer(200, "application/json", &body) }
     }
 
@@ -221,7 +227,7 @@ mod tests {
             (answer(302, "", ""), false),
             (answer(200, "text/html", "<html>welcome to the hotel</html>"), false),
         ] {
-            match judge(&begun, &answer) {
+            match judge(&begun, &asked(), &answer) {
                 Err(NoAnswer::Definite(detail)) => assert!(definite && detail.contains("gone")),
                 Err(NoAnswer::Unclear(reason)) => assert!(!definite, "{reason}"),
                 Ok(_) => panic!("{} is no identity", answer.status),
@@ -230,12 +236,32 @@ mod tests {
     }
 
     #[test]
+    fn one_damaged_slot_costs_no_identity() {
+        for damaged in ["slot.a", "slot.b"] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut slots, _) = super::super::load(dir.path()).unwrap();
+            let begun = begin(&mut slots).unwrap();
+            let Ok(verified) = judge(&begun, &asked(), &signed(&begun)) else {
+                panic!("the answer is right")
+            };
+            let identity = keep(&mut slots, begun, verified).unwrap();
+            std::fs::write(dir.path().join("identity").join(damaged), b"torn").unwrap();
+            let (_, State::Active(read)) = super::super::load(dir.path()).unwrap() else {
+                panic!("{damaged} held the only identity")
+            };
+            assert_eq!((read.agent, &read.name), (identity.agent, &identity.name));
+        }
+    }
+
+    #[test]
     fn an_identity_counts_only_with_the_signature_over_this_enrolment() {
         let (begun, other) = (Enrolling::new(), Enrolling::new());
-        assert!(judge(&begun, &signed(&begun)).is_ok());
+        assert!(judge(&begun, &asked(), &signed(&begun)).is_ok());
+        let another = Asked::new("POST", "/v1/enroll", b"[]");
+        assert!(judge(&begun, &another, &signed(&begun)).is_err(), "the answer to another request");
         let unsigned = Answer { signature: String::new(), ..signed(&begun) };
         for wrong in [unsigned, signed(&other)] {
-            assert!(matches!(judge(&begun, &wrong), Err(NoAnswer::Unclear(_))));
+            assert!(matches!(judge(&begun, &asked(), &wrong), Err(NoAnswer::Unclear(_))));
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use wire::config::Configuration;
 use wire::results::{Ack, Batch};
 use wire::session::{Hello, Nonce, Welcome};
-use wire::signature::{Stamp, header};
+use wire::signature::{Asked, Stamp, header};
 use wire::{API, Problem};
 
 use super::transport::{Answer, Request, Transport};
@@ -129,6 +129,7 @@ impl Client {
         etag: Option<&str>,
     ) -> Result<Answer, Trouble> {
         let signature = stamp.sign_request(&self.identity.key, method.as_str(), path, &body);
+        let asked = Asked::new(method.as_str(), path, &body);
         let mut request = Request::new(method, path, body, within)
             .with(header::AGENT, &stamp.agent.to_string())
             .with(header::GENERATION, &stamp.generation.to_string())
@@ -141,11 +142,16 @@ impl Client {
         }
         let answer = self.transport.exchange(request).await.map_err(Trouble::Network)?;
         let Answer { status, etag, signature, body, .. } = &answer;
-        if stamp.verify_answer(&self.identity.server_key, *status, etag, body, signature) {
+        if stamp.verify_answer(&self.identity.server_key, &asked, *status, etag, body, signature) {
             return Ok(answer);
         }
-        let who = if signature.is_empty() { "without a signature" } else { "with a wrong signature" };
-        Err(Trouble::Network(format!("answered {status} {who}: a proxy, a portal or another server")))
+        let who = match (status, signature.is_empty()) {
+            // The control plane signs only for those whose token it knows.
+            (401, true) => "without a signature: this agent was deleted there, or it is another server",
+            (_, true) => "without a signature: a proxy, a portal or another server",
+            (_, false) => "with a wrong signature: a proxy, a portal or another server",
+        };
+        Err(Trouble::Network(format!("answered {status} {who}")))
     }
 
     fn stamp(&self, lease: String, counter: u64) -> Stamp {

@@ -1,16 +1,17 @@
 //! Answers to agents, signed for exactly the request that they answer: successes and problems alike. An answer without a signature is
-//! a network error to an agent, so nothing in between can say anything in our name.
+//! a network error to an agent, so nothing in between can say anything in our name. Whoever shows no token of an agent, or no whole
+//! body, gets an answer without a signature, and the former has its body unread.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header as http_header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uuid::Uuid;
-use wire::signature::{Stamp, header};
+use wire::signature::{Asked, Stamp, header};
 use wire::{AgentId, Problem};
 
 use super::reply::{PROBLEM, bearer, status, unauthorized};
@@ -57,20 +58,37 @@ where
         let detail = "the request needs an authorization header and the five picket- headers";
         return super::Failure(unauthorized(detail)).into_response();
     };
-    let stamp = signed.stamp.clone();
-    let outcome = match tokio::time::timeout(BODY, to_bytes(body, wire::BODY_LIMIT)).await {
+    if let Err(problem) = control.recognise(&signed) {
+        return super::Failure(problem).into_response();
+    }
+    let body = match whole(body, wire::BODY_LIMIT).await {
+        Ok(body) => body,
+        Err(problem) => return super::Failure(problem).into_response(),
+    };
+    let (stamp, asked) = (signed.stamp.clone(), Asked::new(&signed.method, &signed.path, &body));
+    let outcome = work(control.clone(), signed, body.to_vec(), parts.headers).await;
+    sign(&control, &stamp, &asked, outcome)
+}
+
+/// A body that comes in time and has at most `limit` bytes.
+pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(BODY, to_bytes(body, limit)).await {
         Err(_) => Err(Problem::new(Problem::INVALID, "the body came too slowly")),
-        Ok(Ok(body)) => work(control.clone(), signed, body.to_vec(), parts.headers).await,
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => {
-            let detail = format!("the body is cut, or larger than {} bytes", wire::BODY_LIMIT);
+            let detail = format!("the body is cut, or larger than {limit} bytes");
             Err(Problem::new(Problem::TOO_LARGE, detail))
         }
-    };
-    sign(&control, &stamp, outcome)
+    }
 }
 
 /// The answer with its signature.
-pub(super) fn sign(control: &Control, stamp: &Stamp, outcome: Result<Reply, Problem>) -> Response {
+pub(super) fn sign(
+    control: &Control,
+    stamp: &Stamp,
+    asked: &Asked,
+    outcome: Result<Reply, Problem>,
+) -> Response {
     let (Reply { status, etag, body }, kind) = match outcome {
         Ok(reply) => (reply, "application/json"),
         Err(problem) => {
@@ -78,7 +96,7 @@ pub(super) fn sign(control: &Control, stamp: &Stamp, outcome: Result<Reply, Prob
             (Reply { status: status(&problem), etag: String::new(), body }, PROBLEM)
         }
     };
-    let signature = stamp.sign_answer(&control.keys.server, status.as_u16(), &etag, &body);
+    let signature = stamp.sign_answer(&control.keys.server, asked, status.as_u16(), &etag, &body);
     let mut headers = vec![(header::SIGNATURE, signature)];
     if !etag.is_empty() {
         headers.push((http_header::ETAG.as_str(), etag));

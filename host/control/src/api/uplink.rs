@@ -1,10 +1,9 @@
-//! What agents call. Every answer to a stamped request is signed, see `signed`.
+//! What agents call. Every answer to a stamped request of an agent is signed, see `signed`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri, header as http_header};
 use axum::response::Response;
@@ -13,7 +12,7 @@ use wire::config::Configuration;
 use wire::enroll::{EnrollAnswer, EnrollRequest};
 use wire::results::{Ack, Batch};
 use wire::session::{Hello, Nonce, Welcome};
-use wire::signature::{Stamp, header};
+use wire::signature::{Asked, Stamp, header};
 use wire::{AgentId, Mistake, Problem};
 
 use super::reply::{Failure, bearer, blocking, query, unauthorized};
@@ -30,14 +29,22 @@ use crate::uplink::{Signed, json};
     (status = 401, description = "setup_token_unknown, bad_signature", body = Problem),
     (status = 409, description = "setup_token_used", body = Problem),
     (status = 410, description = "setup_token_expired", body = Problem),
+    (status = 413, description = "too_large", body = Problem),
     (status = 422, description = "invalid", body = Problem),
 ))]
-pub(super) async fn enroll(State(control): State<Arc<Control>>, body: Bytes) -> Result<Response, Failure> {
+pub(super) async fn enroll(
+    State(control): State<Arc<Control>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (parts, body) = request.into_parts();
+    let body = signed::whole(body, ENROLL_LIMIT).await?;
+    let path = parts.uri.path_and_query().map_or(parts.uri.path(), |path| path.as_str());
+    let asked = Asked::new(parts.method.as_str(), path, &body);
     let request: EnrollRequest = json(&body)?;
     let lease = request.enrollment_id.to_string();
     let answer = blocking(&control, move |c| c.enroll(&request)).await?;
     let stamp = Stamp { agent: answer.agent_id, generation: answer.generation, lease, counter: 0 };
-    Ok(signed::sign(&control, &stamp, Ok(Reply::json(&answer))))
+    Ok(signed::sign(&control, &stamp, &asked, Ok(Reply::json(&answer))))
 }
 
 /// Get a nonce that signs one hello within a minute.
@@ -99,8 +106,8 @@ async fn wait_for_configuration(
     headers: HeaderMap,
 ) -> Result<Reply, Problem> {
     let uri: Uri = signed.path.parse().map_err(|_| Problem::new(Problem::INVALID, "the path is not one"))?;
-    let Wait { wait } = query(&uri)?;
     let caller = blocking(&control, move |c| c.admit(&signed, &body)).await?;
+    let Wait { wait } = query(&uri)?;
     let known = headers.get(http_header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.min(LONGEST_WAIT_S));
     let mut told = control.told.subscribe();
@@ -152,6 +159,9 @@ pub(super) async fn results(State(control): State<Arc<Control>>, request: Reques
     })
     .await
 }
+
+/// Bytes of an enrolment, which anybody may send: a few hundred are enough.
+const ENROLL_LIMIT: usize = 16 * 1024;
 
 /// Longer than proxies keep a silent connection is of no use.
 const LONGEST_WAIT_S: u64 = 30;

@@ -17,7 +17,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 use wire::enroll::EnrollRequest;
-use wire::signature::{Stamp, header, public_key, token_sha256};
+use wire::signature::{Asked, Stamp, header, public_key, token_sha256};
 use wire::{AgentId, Timestamp};
 
 use crate::clock::{Clock, Now};
@@ -156,9 +156,11 @@ impl Device {
             version: "0.1.0".into(),
             signature: hex::encode(self.key.sign(signed.as_bytes()).to_bytes()),
         };
+        let request = serde_json::to_vec(&request).unwrap();
+        let asked = Asked::new("POST", "/v1/enroll", &request);
         let answer = reqwest::Client::new()
             .post(format!("{}/v1/enroll", self.url))
-            .json(&request)
+            .body(request)
             .send()
             .await
             .unwrap();
@@ -170,7 +172,10 @@ impl Device {
             self.server_key = value["server_key"].as_str().unwrap().to_owned();
             let lease = self.enrollment_id.to_string();
             let stamp = Stamp { agent: self.id, generation: 1, lease, counter: 0 };
-            assert!(self.is_signed(&stamp, 200, "", &body, &headers), "the answer to an enrolment is signed");
+            assert!(
+                self.is_signed(&stamp, &asked, 200, "", &body, &headers),
+                "the answer to an enrolment is signed"
+            );
         }
         (status, value)
     }
@@ -223,6 +228,7 @@ impl Device {
         etag: Option<&str>,
         signature: &str,
     ) -> (StatusCode, Value, bool) {
+        let asked = Asked::new(method.as_str(), path, body.as_bytes());
         let mut request = reqwest::Client::new()
             .request(method, format!("{}{path}", self.url))
             .bearer_auth(&self.token)
@@ -239,7 +245,7 @@ impl Device {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let tag = headers.get("etag").map_or("", |v| v.to_str().unwrap()).to_owned();
         let body = answer.bytes().await.unwrap();
-        let signed = self.is_signed(stamp, status.as_u16(), &tag, &body, &headers);
+        let signed = self.is_signed(stamp, &asked, status.as_u16(), &tag, &body, &headers);
         let mut value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if !tag.is_empty() && value.is_object() {
             value["etag"] = tag.into();
@@ -250,6 +256,7 @@ impl Device {
     fn is_signed(
         &self,
         stamp: &Stamp,
+        asked: &Asked,
         status: u16,
         etag: &str,
         body: &[u8],
@@ -257,7 +264,7 @@ impl Device {
     ) -> bool {
         let key = public_key(&self.server_key).unwrap();
         let signature = headers.get(header::SIGNATURE).map_or("", |v| v.to_str().unwrap());
-        stamp.verify_answer(&key, status, etag, body, signature)
+        stamp.verify_answer(&key, asked, status, etag, body, signature)
     }
 
     async fn results(&self, records: Vec<Value>) -> (StatusCode, Value) {
