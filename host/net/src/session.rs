@@ -55,8 +55,7 @@ impl Network {
 
     /// Begins a run that may reach what `grant` says, use what `budget` says, and ends at `deadline`.
     pub fn session(&self, grant: Grant, budget: Budget, deadline: Instant) -> Session {
-        let tally =
-            Tally { limit: budget.received, received: AtomicU64::new(0), connections: AtomicU32::new(0) };
+        let tally = Tally { limit: budget.received, ..Tally::default() };
         let run = Run {
             shared: self.shared.clone(),
             grant,
@@ -170,6 +169,19 @@ impl Run {
         }
     }
 
+    /// Counts one lookup of a name on the way to a connection; not every name that is looked up is connected to.
+    pub(crate) fn take_lookup(&self, name: &str) -> Result<(), Failure> {
+        let limit = self.budget.connections.saturating_mul(LOOKUPS_PER_CONNECTION);
+        match self.tally.lookups.fetch_add(1, Ordering::Relaxed) < limit {
+            true => Ok(()),
+            false => {
+                let message =
+                    format!("{name} is not looked up: this run has looked up the {limit} names that it may");
+                Err(fail(Cause::Exhausted, Phase::Resolve, message))
+            }
+        }
+    }
+
     /// Remembers a refusal, without failing for it.
     pub(crate) fn note_denial(&self, refusal: &Refusal) {
         let mut seen = self.seen();
@@ -214,10 +226,12 @@ pub(crate) fn add(timings: &mut Timings, phase: Phase, time: Duration) {
 }
 
 /// Counters that the streams of a session share.
+#[derive(Default)]
 pub(crate) struct Tally {
     limit: u64,
     received: AtomicU64,
     connections: AtomicU32,
+    lookups: AtomicU32,
 }
 
 impl Tally {
@@ -278,3 +292,4 @@ pub(crate) async fn control_addresses(run: &Run, port: u16) -> Vec<IpAddr> {
 }
 
 const DENIALS_KEPT: usize = 16;
+const LOOKUPS_PER_CONNECTION: u32 = 4;

@@ -358,7 +358,8 @@ impl Response {
 /// What one run may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Connections and questions to name servers, opened in all; default 16.
+    /// Connections and questions to name servers, opened in all; default 16. Four times as many names may be looked up on the way
+    /// to a connection.
     pub connections: u32,
     /// Bytes received in all, in bytes; default 10 MiB.
     pub received: u64,

@@ -291,3 +291,14 @@ async fn a_second_address_is_tried_beside_a_first_that_does_not_answer() {
     assert!(connection.timings().connect.unwrap() < Duration::from_secs(5));
     assert_eq!(session.measured().connections, 1);
 }
+
+#[tokio::test]
+async fn names_are_looked_up_four_times_as_often_as_connections_are_made() {
+    let session = session(server().await, &[], &[], &["gone.test"]);
+    for _ in 0..64 {
+        let failure = session.connect(Endpoint::new("gone.test.", 80), Family::Any).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Dns(3));
+    }
+    let failure = session.connect(Endpoint::new("gone.test.", 80), Family::Any).await.unwrap_err();
+    assert_eq!((failure.cause, failure.phase), (Cause::Exhausted, Some(Phase::Resolve)));
+}
