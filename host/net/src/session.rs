@@ -232,6 +232,8 @@ pub(crate) struct Tally {
     received: AtomicU64,
     connections: AtomicU32,
     lookups: AtomicU32,
+    /// Bytes of bodies that were handed out.
+    kept: AtomicU64,
 }
 
 impl Tally {
@@ -239,6 +241,16 @@ impl Tally {
     pub(crate) fn receive(&self, bytes: usize) -> io::Result<()> {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
         self.spent()
+    }
+
+    /// How much of the budget `body` is left, in bytes.
+    pub(crate) fn body_left(&self, body: u32) -> u64 {
+        u64::from(body).saturating_sub(self.kept.load(Ordering::Relaxed))
+    }
+
+    /// Counts the kept bytes of a body.
+    pub(crate) fn keep(&self, bytes: usize) {
+        self.kept.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// An error once more was received than the budget allows.

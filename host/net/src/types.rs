@@ -363,7 +363,7 @@ pub struct Budget {
     pub connections: u32,
     /// Bytes received in all, in bytes; default 10 MiB.
     pub received: u64,
-    /// Bytes of one body that are kept, in bytes; default 4 MiB.
+    /// Bytes of all bodies that are kept, in bytes; default 4 MiB.
     pub body: u32,
 }
 

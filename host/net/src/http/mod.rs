@@ -25,7 +25,8 @@ pub(crate) async fn send(run: &Arc<Run>, request: Request) -> Result<Response, F
         Mistake::Text(words) => refused(words),
     })?;
     let versions = Versions::parse(&request.versions).map_err(refused)?;
-    let max_body = request.max_body.min(run.budget.body) as usize;
+    let max_body = u64::from(request.max_body).min(run.tally.body_left(run.budget.body));
+    let max_body = usize::try_from(max_body).unwrap_or(usize::MAX);
     let mut hops = Vec::new();
     let mut timings = Timings::default();
     loop {
@@ -45,6 +46,7 @@ pub(crate) async fn send(run: &Arc<Run>, request: Request) -> Result<Response, F
             }
             None => {
                 timings.total = begun.elapsed();
+                run.tally.keep(got.body.len());
                 return Ok(Response {
                     status: got.status,
                     version: got.version,

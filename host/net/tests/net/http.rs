@@ -155,6 +155,12 @@ async fn a_body_is_kept_up_to_the_bound() {
     let small = session_with(&["127.0.0.1"], &["127.0.0.1"], budget, Duration::from_secs(10));
     let response = small.send(get(format!("http://127.0.0.1:{port}/long/20"))).await.unwrap();
     assert_eq!((response.body.len(), response.truncated), (10, true));
+    let response = small.send(get(format!("http://127.0.0.1:{port}/long/20"))).await.unwrap();
+    assert_eq!(
+        (response.body.len(), response.truncated),
+        (0, true),
+        "the budget is the run's, not the response's"
+    );
 }
 
 #[tokio::test]

@@ -12,21 +12,20 @@ use super::bindings::picket::net::{http, types};
 use super::no_network;
 use crate::state::State;
 
-/// What came back, and its body in lower case once somebody has asked for it.
+/// What came back.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Response {
     inner: net::Response,
-    lower: Option<String>,
 }
 
 impl Response {
-    /// Whether the kept body contains the text. Linear in their lengths, whatever they are.
-    fn contains(&mut self, text: &str, ignore_case: bool) -> bool {
+    /// Whether the kept body contains the text. Linear in their lengths, whatever they are; a body in lower case is made for each
+    /// question, because kept ones would double what a run holds.
+    fn contains(&self, text: &str, ignore_case: bool) -> bool {
         if !ignore_case {
             return memmem::find(&self.inner.body, text.as_bytes()).is_some();
         }
-        let body = &self.inner.body;
-        let lower = self.lower.get_or_insert_with(|| String::from_utf8_lossy(body).to_lowercase());
+        let lower = String::from_utf8_lossy(&self.inner.body).to_lowercase();
         memmem::find(lower.as_bytes(), text.to_lowercase().as_bytes()).is_some()
     }
 }
@@ -55,7 +54,7 @@ impl http::Host for State {
         let response = session.send(request).await;
         self.back();
         match response {
-            Ok(inner) => Ok(Ok(self.table.push(Response { inner, lower: None })?)),
+            Ok(inner) => Ok(Ok(self.table.push(Response { inner })?)),
             Err(failure) => Ok(Err(failure.into())),
         }
     }
@@ -105,7 +104,7 @@ impl http::HostResponse for State {
         ignore_case: bool,
     ) -> wasmtime::Result<bool> {
         self.meter.within()?;
-        let found = self.table.get_mut(&response)?.contains(&text, ignore_case);
+        let found = self.table.get(&response)?.contains(&text, ignore_case);
         self.meter.worked(Instant::now());
         Ok(found)
     }
