@@ -1,6 +1,7 @@
 //! One X.509 certificate (RFC 5280), read for people and for checks. Whether it is trusted is found in `chain`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
@@ -66,8 +67,8 @@ impl Certificate {
 }
 
 /// Those that can be read.
-pub(crate) fn read_all(ders: &[CertificateDer<'_>]) -> Vec<Certificate> {
-    ders.iter().filter_map(|der| Certificate::read(der)).collect()
+pub(crate) fn read_all(ders: &[CertificateDer<'_>]) -> Vec<Arc<Certificate>> {
+    ders.iter().filter_map(|der| Certificate::read(der)).map(Arc::new).collect()
 }
 
 fn names(x509: &X509Certificate<'_>) -> (Vec<String>, Vec<String>) {

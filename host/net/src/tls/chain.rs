@@ -101,7 +101,7 @@ pub(crate) fn inspect(
     roots: &Roots,
     now: UnixTime,
     algorithms: &[&dyn SignatureVerificationAlgorithm],
-) -> Result<Vec<Certificate>, Vec<Defect>> {
+) -> Result<Vec<Arc<Certificate>>, Vec<Defect>> {
     let Some((leaf, intermediates)) = served.split_first() else {
         return Err(vec![defect("other", "the server sent no certificate".to_owned())]);
     };
@@ -166,7 +166,7 @@ fn is_issuer(issuer: &CertificateDer<'_>, child: &X509Certificate<'_>) -> bool {
 }
 
 /// Leaf and intermediates; an authority's own dates do not count.
-fn out_of_date(path: &[Certificate], roots: &Roots, now: UnixTime) -> Vec<Defect> {
+fn out_of_date(path: &[Arc<Certificate>], roots: &Roots, now: UnixTime) -> Vec<Defect> {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let counted = path
         .iter()
@@ -202,7 +202,7 @@ fn days_text(days: i64) -> String {
 }
 
 /// A time at which every certificate of the path was valid, the nearest to now.
-fn common_time(path: &[Certificate], now: UnixTime) -> UnixTime {
+fn common_time(path: &[Arc<Certificate>], now: UnixTime) -> UnixTime {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let from = path.iter().map(|c| c.not_before).max().unwrap_or(now);
     let to = path.iter().map(|c| c.not_after).min().unwrap_or(now);
@@ -210,7 +210,12 @@ fn common_time(path: &[Certificate], now: UnixTime) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or_default()))
 }
 
-fn untrusted(error: &rustls::Error, path: &[Certificate], intermediates: usize, roots: &Roots) -> Defect {
+fn untrusted(
+    error: &rustls::Error,
+    path: &[Arc<Certificate>],
+    intermediates: usize,
+    roots: &Roots,
+) -> Defect {
     let (Some(leaf), Some(top)) = (path.first(), path.last()) else {
         return defect("other", "the server's certificate cannot be read".to_owned());
     };
@@ -286,7 +291,7 @@ fn says_where_issuer_is(certificate: &Certificate) -> bool {
     })
 }
 
-fn wrong_name(path: &[Certificate], name: &ServerName<'_>) -> Defect {
+fn wrong_name(path: &[Arc<Certificate>], name: &ServerName<'_>) -> Defect {
     let leaf = path.first();
     let names: Vec<_> =
         leaf.into_iter().flat_map(|c| c.dns_names.iter().chain(&c.ip_addresses)).cloned().collect();

@@ -22,7 +22,7 @@ use crate::stream::Metered;
 use crate::types::{Cause, Defect, Endpoint, Failure, Phase, Revocation, TlsOptions, Trust};
 use verify::Verifier;
 
-/// A finished handshake.
+/// A finished handshake. Clones share the certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSession {
     /// "1.2", "1.3".
@@ -32,9 +32,9 @@ pub struct TlsSession {
     /// The protocol chosen.
     pub alpn: Option<String>,
     /// The chain as served, leaf first; certificates that cannot be read are left out and are a defect.
-    pub served: Vec<Certificate>,
+    pub served: Vec<Arc<Certificate>>,
     /// The chain as verified, leaf first, root last; or every defect found.
-    pub verified: Result<Vec<Certificate>, Vec<Defect>>,
+    pub verified: Result<Vec<Arc<Certificate>>, Vec<Defect>>,
     /// What the server stapled. Staples are not read yet: always unknown.
     pub stapled: Revocation,
 }

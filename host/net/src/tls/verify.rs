@@ -26,7 +26,7 @@ pub(crate) struct Verifier {
 
 #[derive(Debug, Default)]
 struct Found {
-    chain: Vec<Certificate>,
+    chain: Vec<Arc<Certificate>>,
     defects: Vec<Defect>,
 }
 
@@ -42,7 +42,7 @@ impl Verifier {
     }
 
     /// The verified chain, or every defect.
-    pub(crate) fn verdict(&self) -> Result<Vec<Certificate>, Vec<Defect>> {
+    pub(crate) fn verdict(&self) -> Result<Vec<Arc<Certificate>>, Vec<Defect>> {
         self.with(|found| match found.defects.is_empty() {
             true => Ok(found.chain.clone()),
             false => Err(found.defects.clone()),

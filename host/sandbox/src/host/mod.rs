@@ -36,7 +36,7 @@ pub(crate) mod bindings {
         with: {
             "picket:net/secrets.secret": crate::host::Secret,
             "picket:net/dns.answer": net::Answer,
-            "picket:net/tls.certificate": net::Certificate,
+            "picket:net/tls.certificate": crate::host::Certificate,
             "picket:net/tls.session": net::TlsSession,
             "picket:net/tcp.connection": net::Connection,
             "picket:net/http.response": crate::host::Response,
@@ -49,6 +49,8 @@ pub(crate) mod bindings {
 pub use self::http::Response;
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub use self::secrets::Secret;
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub use self::tls::Certificate;
 
 /// A linker with everything that a component may import, and nothing else.
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<State>, Error> {

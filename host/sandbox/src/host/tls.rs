@@ -1,66 +1,72 @@
 //! `picket:net/tls`: what a handshake told.
 
+use std::sync::Arc;
+
 use wasmtime::component::Resource;
 
 use super::bindings::picket::net::tls;
 use crate::state::State;
 
+/// What a handle stands for; however often a guest asks, the certificate is held once.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub type Certificate = Arc<net::Certificate>;
+
 impl tls::Host for State {}
 
 impl tls::HostCertificate for State {
-    fn der(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<Vec<u8>> {
+    fn der(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<Vec<u8>> {
         Ok(self.table.get(&certificate)?.der.clone())
     }
 
-    fn subject(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<String> {
+    fn subject(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<String> {
         Ok(self.table.get(&certificate)?.subject.clone())
     }
 
-    fn issuer(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<String> {
+    fn issuer(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<String> {
         Ok(self.table.get(&certificate)?.issuer.clone())
     }
 
-    fn serial(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<String> {
+    fn serial(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<String> {
         Ok(self.table.get(&certificate)?.serial.clone())
     }
 
-    fn not_before(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<i64> {
+    fn not_before(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<i64> {
         Ok(self.table.get(&certificate)?.not_before)
     }
 
-    fn not_after(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<i64> {
+    fn not_after(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<i64> {
         Ok(self.table.get(&certificate)?.not_after)
     }
 
-    fn dns_names(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<Vec<String>> {
+    fn dns_names(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<Vec<String>> {
         Ok(self.table.get(&certificate)?.dns_names.clone())
     }
 
-    fn ip_addresses(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<Vec<String>> {
+    fn ip_addresses(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<Vec<String>> {
         Ok(self.table.get(&certificate)?.ip_addresses.clone())
     }
 
-    fn signature_algorithm(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<String> {
+    fn signature_algorithm(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<String> {
         Ok(self.table.get(&certificate)?.signature_algorithm.clone())
     }
 
-    fn key(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<(String, u32)> {
+    fn key(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<(String, u32)> {
         Ok(self.table.get(&certificate)?.key.clone())
     }
 
-    fn sha256(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<String> {
+    fn sha256(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<String> {
         Ok(self.table.get(&certificate)?.sha256.clone())
     }
 
-    fn spki_sha256(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<String> {
+    fn spki_sha256(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<String> {
         Ok(self.table.get(&certificate)?.spki_sha256.clone())
     }
 
-    fn is_ca(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<bool> {
+    fn is_ca(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<bool> {
         Ok(self.table.get(&certificate)?.is_ca)
     }
 
-    fn drop(&mut self, certificate: Resource<net::Certificate>) -> wasmtime::Result<()> {
+    fn drop(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<()> {
         self.table.delete(certificate)?;
         Ok(())
     }
@@ -79,10 +85,7 @@ impl tls::HostSession for State {
         Ok(self.table.get(&session)?.alpn.clone())
     }
 
-    fn served(
-        &mut self,
-        session: Resource<net::TlsSession>,
-    ) -> wasmtime::Result<Vec<Resource<net::Certificate>>> {
+    fn served(&mut self, session: Resource<net::TlsSession>) -> wasmtime::Result<Vec<Resource<Certificate>>> {
         let chain = self.table.get(&session)?.served.clone();
         self.handles(chain)
     }
@@ -90,7 +93,7 @@ impl tls::HostSession for State {
     fn verified(
         &mut self,
         session: Resource<net::TlsSession>,
-    ) -> wasmtime::Result<Result<Vec<Resource<net::Certificate>>, Vec<tls::Defect>>> {
+    ) -> wasmtime::Result<Result<Vec<Resource<Certificate>>, Vec<tls::Defect>>> {
         match self.table.get(&session)?.verified.clone() {
             Ok(chain) => Ok(Ok(self.handles(chain)?)),
             Err(defects) => Ok(Err(defects.iter().map(Into::into).collect())),
@@ -108,7 +111,7 @@ impl tls::HostSession for State {
 }
 
 impl State {
-    fn handles(&mut self, chain: Vec<net::Certificate>) -> wasmtime::Result<Vec<Resource<net::Certificate>>> {
+    fn handles(&mut self, chain: Vec<Arc<net::Certificate>>) -> wasmtime::Result<Vec<Resource<Certificate>>> {
         chain.into_iter().map(|certificate| Ok(self.table.push(certificate)?)).collect()
     }
 }
