@@ -26,6 +26,10 @@ const SECRET_KEY: &str = "$secret";
 /// A schema is text that a plugin hands over; real ones are far below.
 const MAX_BYTES: usize = 256 << 10;
 
+/// A pattern is compiled, and a few characters of it can become megabytes.
+const PATTERN_BYTES: usize = 256 << 10;
+const MOST_PATTERNS: usize = 64;
+
 /// A plugin's configuration schema, ready to validate.
 pub struct Schema {
     /// As the plugin gave it.
@@ -45,7 +49,8 @@ impl Schema {
     ///
     /// # Errors
     /// When it is no JSON Schema 2020-12, not an object that refuses unknown keys, larger than 256 KiB, refers to something
-    /// outside itself, or carries a mark that the contract does not know.
+    /// outside itself, has more than 64 patterns or one that needs more than 256 KiB, or carries a mark that the contract does
+    /// not know.
     pub fn parse(schema: &Value) -> Result<Schema, SchemaError> {
         let refuse = |message: String| Err(SchemaError(message));
         let size = schema.to_string().len();
@@ -67,6 +72,12 @@ impl Schema {
         }
         if let Err(error) = jsonschema::draft202012::meta::validate(schema) {
             return refuse(format!("at {}: {error}", error.instance_path()));
+        }
+        let patterns = patterns(schema);
+        if patterns > MOST_PATTERNS {
+            return refuse(format!(
+                "the schema has {patterns} patterns, at most {MOST_PATTERNS} are allowed"
+            ));
         }
         size::check(schema)?;
         check_marks(schema, "")?;
@@ -105,12 +116,31 @@ fn secret_name(value: &Value) -> Option<&str> {
     value.as_object().filter(|map| map.len() == 1)?.get(SECRET_KEY)?.as_str()
 }
 
-/// Makes a validator. Patterns run in linear time: they come from the plugin.
+/// Makes a validator. Patterns run in linear time and in little memory: they come from the plugin.
 fn compile(schema: &Value) -> Result<Validator, SchemaError> {
     jsonschema::draft202012::options()
-        .with_pattern_options(PatternOptions::regex())
+        .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES))
         .build(schema)
         .map_err(|error| SchemaError(error.to_string()))
+}
+
+/// How many patterns are written anywhere in a schema.
+fn patterns(schema: &Value) -> usize {
+    match schema {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| {
+                let own = match (key.as_str(), value) {
+                    ("pattern", Value::String(_)) => 1,
+                    ("patternProperties", Value::Object(named)) => named.len(),
+                    _ => 0,
+                };
+                own + patterns(value)
+            })
+            .sum(),
+        Value::Array(items) => items.iter().map(patterns).sum(),
+        _ => 0,
+    }
 }
 
 /// Every mark must be one that the contract knows: an unknown one would silently grant nothing.
@@ -189,6 +219,19 @@ pub(crate) mod tests {
             schema,
             "at /properties/a/x-picket-target: found \"uri\", expected one of \"url\", \"host-port\"",
         );
+    }
+
+    #[test]
+    fn patterns_are_few_and_small() {
+        let with = |pattern: &str, count: usize| {
+            let properties: Map<String, Value> = (0..count)
+                .map(|n| (format!("p{n}"), json!({"type": "string", "pattern": pattern})))
+                .collect();
+            json!({"type": "object", "additionalProperties": false, "properties": properties})
+        };
+        Schema::parse(&with("^[a-z][a-z0-9-]{0,62}$", 64)).unwrap();
+        check(with("^a$", 65), "65 patterns, at most 64");
+        check(with("(([a-z]{100}){100}){100}", 1), "(([a-z]{100}){100}){100}");
     }
 
     #[test]
