@@ -117,15 +117,21 @@ pub(crate) async fn follow(
         let begun = Instant::now();
         match client.configuration(&session, etag.as_deref()).await {
             Ok(Fetched { configuration, etag: new }) => {
-                backoff.succeeded();
-                etag = Some(new);
                 if let Some(configuration) = configuration {
                     match kept.take(&configuration) {
                         Ok(()) => drop(taken.send(configuration).await),
                         Err(NotTaken::Same) => {}
-                        Err(refused) => tracing::warn!("{refused}"),
+                        Err(refused) => {
+                            // Its ETag would make the control plane wait for a change instead of offering it again.
+                            etag = None;
+                            tracing::warn!("{refused}");
+                            sleep(backoff.failed(rand::random())).await;
+                            continue;
+                        }
                     }
                 }
+                backoff.succeeded();
+                etag = Some(new);
                 sleep_until(begun + BETWEEN).await;
             }
             Err(trouble) => {
