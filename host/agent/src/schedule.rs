@@ -5,7 +5,7 @@
 //! passed is counted, never replayed, and runs of one monitor never overlap.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 use wire::{AgentId, MonitorId};
@@ -42,6 +42,8 @@ pub(crate) struct Schedule {
     plans: HashMap<MonitorId, Plan>,
     /// By time. An entry that does not agree with its plan is stale and skipped.
     heap: BinaryHeap<Reverse<(Millis, MonitorId)>>,
+    /// Runs under way, those of monitors that are not planned any more included: they may return before the run ends.
+    running: HashSet<MonitorId>,
 }
 
 #[derive(Debug)]
@@ -50,13 +52,12 @@ struct Plan {
     digest: u64,
     next: Millis,
     missed: u64,
-    running: bool,
 }
 
 impl Schedule {
     /// Nothing planned.
     pub(crate) fn new(agent: AgentId) -> Self {
-        Self { agent, plans: HashMap::new(), heap: BinaryHeap::new() }
+        Self { agent, plans: HashMap::new(), heap: BinaryHeap::new(), running: HashSet::new() }
     }
 
     /// From now on exactly these monitors. What did not change keeps its plan.
@@ -66,12 +67,11 @@ impl Schedule {
             let interval = interval.max(SHORTEST);
             let plan = match before.remove(&monitor) {
                 Some(plan) if plan.interval == interval && plan.digest == digest => plan,
-                changed => Plan {
+                _ => Plan {
                     interval,
                     digest,
                     next: now + self.hash(monitor, b"first") % interval.min(FIRST_WITHIN),
                     missed: 0,
-                    running: changed.is_some_and(|plan| plan.running),
                 },
             };
             self.plans.insert(monitor, plan);
@@ -101,11 +101,10 @@ impl Schedule {
             plan.missed += late;
             plan.next = grid.after(planned + plan.interval / 2, plan.interval);
             self.heap.push(Reverse((plan.next, monitor)));
-            if plan.running {
+            if !self.running.insert(monitor) {
                 plan.missed += 1;
                 continue;
             }
-            plan.running = true;
             return Some(Due { monitor, planned, missed: std::mem::take(&mut plan.missed) });
         }
         None
@@ -113,9 +112,7 @@ impl Schedule {
 
     /// A run ended, however it ended.
     pub(crate) fn finished(&mut self, monitor: MonitorId) {
-        if let Some(plan) = self.plans.get_mut(&monitor) {
-            plan.running = false;
-        }
+        self.running.remove(&monitor);
     }
 
     /// Monitors that are planned.

@@ -134,6 +134,17 @@ fn a_change_while_a_monitor_runs_does_not_start_it_twice() {
 }
 
 #[test]
+fn a_monitor_that_leaves_and_returns_during_its_run_does_not_start_twice() {
+    let mut schedule = schedule(0, [wanted(1, 10_000)]);
+    schedule.take(10_000).unwrap();
+    schedule.replace(10_000, []);
+    schedule.replace(10_000, [wanted(1, 10_000)]);
+    assert_eq!(schedule.take(20_000), None);
+    schedule.finished(monitor(1));
+    assert!(schedule.take(40_000).is_some());
+}
+
+#[test]
 fn an_interval_below_the_bound_is_the_bound() {
     for interval in [0, 1, 999] {
         let runs = play(&mut schedule(0, [wanted(1, interval)]), 10_000);
