@@ -87,8 +87,11 @@ impl Parts {
     /// Waits for `shutdown`, then stops: no new runs, what ran recorded, what is recorded sent if it goes quickly, the spool closed.
     /// A part that ends by itself ends the agent, so that whoever supervises it starts it again.
     pub(crate) async fn run(mut self, shutdown: Pin<&mut impl Future<Output = ()>>) -> Result<(), Error> {
+        let mut status = self.spool.watch();
+        let spool_ended = async { while status.changed().await.is_ok() {} };
         let ended = tokio::select! {
             () = shutdown => Ok(()),
+            () = spool_ended => Err(Error::Stopped { part: "spool" }),
             _ = &mut self.runner => Err(Error::Stopped { part: "runner" }),
             _ = &mut self.uplink => Err(Error::Stopped { part: "uplink" }),
             part = any(&mut self.followers) => Err(Error::Stopped { part: FOLLOWERS[part] }),
