@@ -16,6 +16,10 @@ pub(crate) struct Machine {
     greeted: bool,
     /// Whether the lease was good for anything yet.
     proven: bool,
+    /// When the lease began.
+    welcomed: Duration,
+    /// The last position that was recorded when the lease began.
+    recorded: Position,
     /// Whether the last exchange succeeded.
     reached: bool,
     /// When one last did.
@@ -68,6 +72,8 @@ pub(crate) struct Verdict {
     pub(crate) rewind: Option<Position>,
     /// The cursor made no sense.
     pub(crate) odd: bool,
+    /// The cursor lies beyond all that was ever recorded here: what is sent may be skipped as old, so nothing is released.
+    pub(crate) later_life: bool,
 }
 
 impl Machine {
@@ -114,12 +120,23 @@ impl Machine {
         &self.rejected
     }
 
-    /// There is a lease, and the control plane has everything up to `cursor`.
-    pub(crate) fn welcomed(&mut self, now: Duration, cursor: Position) -> Verdict {
+    /// There is a lease, and the control plane has everything up to `cursor`; the hello told that `recorded` is the last result here.
+    pub(crate) fn welcomed(
+        &mut self,
+        now: Duration,
+        cursor: Position,
+        recorded: Position,
+        chance: f64,
+    ) -> Verdict {
         self.greeted = true;
         self.proven = false;
         self.reached = true;
         self.heard = now;
+        self.welcomed = now;
+        self.recorded = recorded;
+        if cursor > recorded {
+            return self.hold_back(now, chance);
+        }
         if cursor < self.acknowledged {
             self.acknowledged = cursor;
             return Verdict { rewind: Some(cursor), ..Verdict::default() };
@@ -143,6 +160,9 @@ impl Machine {
         self.heard = now;
         self.proven = true;
         self.reached = true;
+        if cursor > self.recorded.max(self.sent) {
+            return self.hold_back(now, chance);
+        }
         if cursor < self.acknowledged {
             // It lost what it had, and only a hello may take us back.
             self.greeted = false;
@@ -161,7 +181,7 @@ impl Machine {
             self.backoff.succeeded();
         }
         self.limit = (self.limit * 2).min(BATCH_LIMIT);
-        Verdict { release, rewind: None, odd: cursor > self.sent }
+        Verdict { release, ..Verdict::default() }
     }
 
     /// An exchange failed; `batch` are the positions that were sent in it. Nothing is released.
@@ -170,8 +190,11 @@ impl Machine {
         match failure {
             Failure::Network | Failure::Refused => self.wait(now, chance),
             Failure::LeaseUnknown => {
+                // A lease that was good and lasted ended by a restart; one that did not is taken away, and a hello takes it back only
+                // for a moment.
+                let lasted = self.greeted && self.proven && now.saturating_sub(self.welcomed) > RESUMABLE;
                 self.greeted = false;
-                if !self.proven {
+                if !lasted {
                     self.wait(now, chance);
                 }
             }
@@ -191,6 +214,13 @@ impl Machine {
             [] | [_] => self.wait(now, chance),
             _ => self.limit = batch.len() / 2,
         }
+    }
+
+    /// Keeps everything and says hello again after a while.
+    fn hold_back(&mut self, now: Duration, chance: f64) -> Verdict {
+        self.greeted = false;
+        self.wait(now, chance);
+        Verdict { later_life: true, ..Verdict::default() }
     }
 
     /// Moves on to the lower of `cursor` and what was sent.

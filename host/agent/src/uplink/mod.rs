@@ -135,9 +135,10 @@ impl Uplink {
         match self.client.hello(nonce, &hello).await {
             Ok((session, welcome)) => {
                 self.session = Some(Arc::new(session));
-                let verdict = self.machine.welcomed(clock::boot(), welcome.cursor);
+                let (cursor, chance) = (welcome.cursor, rand::random());
+                let verdict = self.machine.welcomed(clock::boot(), cursor, hello.recorded, chance);
                 self.apply(verdict).await;
-                self.tell(None);
+                self.tell(trouble(verdict));
             }
             Err(trouble) => self.fail(trouble, &[]),
         }
@@ -159,7 +160,7 @@ impl Uplink {
                     tracing::warn!(cursor = %ack.cursor, sent = ?positions.last(), "the control plane's cursor makes no sense");
                 }
                 self.apply(verdict).await;
-                self.tell(None);
+                self.tell(trouble(verdict));
             }
             Err(trouble) => self.fail(trouble, &positions),
         }
@@ -177,7 +178,8 @@ impl Uplink {
         };
         tokio::select! {
             () = sleep(time.min(NAP)) => {}
-            _ = self.recorded.changed(), if !quiet => {}
+            // A spool that is gone has nothing more to say, and ends the agent elsewhere.
+            Ok(()) = self.recorded.changed(), if !quiet => {}
             () = ended => self.machine.failed(clock::boot(), Failure::LeaseUnknown, &[], rand::random()),
         }
     }
@@ -226,6 +228,13 @@ impl Uplink {
             true
         });
     }
+}
+
+/// What a verdict means for the operator.
+fn trouble(verdict: Verdict) -> Option<String> {
+    verdict.later_life.then(|| {
+        "the control plane has results of a later life of this agent: its data directory was restored or copied".to_owned()
+    })
 }
 
 fn failure(trouble: &Trouble) -> Failure {
