@@ -156,10 +156,11 @@ async fn forget(control: Arc<Control>, retention: Duration) {
     let mut ticks = tokio::time::interval(FORGET);
     loop {
         ticks.tick().await;
-        let before = control.now().wall.plus_millis(-retention_ms);
+        let now = control.now().wall;
+        let before = now.plus_millis(-retention_ms);
         let store = control.store.clone();
         let work = move || {
-            while store.forget(before, FORGET_AT_ONCE).map_err(|e| crate::control::failed(&e))?
+            while store.forget(before, now, FORGET_AT_ONCE).map_err(|e| crate::control::failed(&e))?
                 == FORGET_AT_ONCE
             {}
             Ok::<_, wire::Problem>(())

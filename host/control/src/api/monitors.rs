@@ -19,8 +19,8 @@ use crate::uplink::json;
     (status = 200, body = Vec<MonitorView>),
     (status = 401, description = "unauthorized", body = Problem),
 ))]
-pub(super) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<MonitorView>> {
-    Json(control.monitors())
+pub(super) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Vec<MonitorView>>, Failure> {
+    Ok(Json(blocking(&control, |c| Ok(c.monitors())).await?))
 }
 
 /// Apply monitors: all of them or none.
@@ -50,7 +50,7 @@ pub(super) async fn show(
     State(control): State<Arc<Control>>,
     Path(name): Path<String>,
 ) -> Result<Json<MonitorView>, Failure> {
-    Ok(Json(control.monitor(&name)?))
+    Ok(Json(blocking(&control, move |c| c.monitor(&name)).await?))
 }
 
 /// Delete a monitor.

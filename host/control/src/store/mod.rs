@@ -47,7 +47,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn gaps(&self, agent: Option<AgentId>, limit: usize) -> Result<Vec<KeptGap>, Error>;
 
     /// Deletes at most `limit` results and gaps that were received before. Gives how many; fewer than `limit` means that none is left.
-    fn forget(&self, received_before: Timestamp, limit: usize) -> Result<usize, Error>;
+    /// What claims to come after `now` is passed over.
+    fn forget(&self, received_before: Timestamp, now: Timestamp, limit: usize) -> Result<usize, Error>;
 }
 
 /// What [`Store::load`] gives.

@@ -156,19 +156,28 @@ fn what_is_old_is_forgotten_whole_and_arrivals_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let store = Embedded::open(dir.path()).unwrap();
     ingest(&store, &rows(1..=10), &[gap(at(1)), gap(at(9))]);
-    assert_eq!(store.forget(at(8), 3).unwrap(), 3);
-    assert_eq!(store.forget(at(8), 100).unwrap(), 5, "four results and a gap");
-    assert_eq!(store.forget(at(8), 100).unwrap(), 0);
+    assert_eq!(store.forget(at(8), at(99), 3).unwrap(), 3);
+    assert_eq!(store.forget(at(8), at(99), 100).unwrap(), 5, "four results and a gap");
+    assert_eq!(store.forget(at(8), at(99), 100).unwrap(), 0);
     let filter = Filter::default();
     assert_eq!(seqs(&store.newest(&filter, 10, 99).unwrap()), [10, 9, 8]);
     assert_eq!(seqs(&store.arrivals(0, &filter, 99).unwrap().0), [8, 9, 10]);
     assert_eq!(store.history(MonitorId(Uuid::from_u128(1)), at(0), at(99)).unwrap().len(), 3);
     assert_eq!(store.known(&[rows(1..=1)[0].result.id]).unwrap(), [false]);
     assert_eq!(store.gaps(None, 9).unwrap().len(), 1);
-    store.forget(at(99), 100).unwrap();
+    store.forget(at(99), at(99), 100).unwrap();
     drop(store);
     let store = Embedded::open(dir.path()).unwrap();
     assert_eq!(ingest(&store, &rows(11..=11), &[]), 11);
+}
+
+#[test]
+fn one_arrival_stamped_in_the_future_does_not_keep_what_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    ingest(&store, &rows(50..=50), &[]);
+    ingest(&store, &rows(1..=3), &[]);
+    assert_eq!(store.forget(at(3), at(10), 100).unwrap(), 2);
 }
 
 #[test]

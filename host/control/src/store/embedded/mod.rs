@@ -4,6 +4,8 @@
 
 mod keys;
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +40,9 @@ impl Embedded {
     /// Opens it, or makes it.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |e: fjall::Error| Error::Open { path: path.to_owned(), source: e.into() };
+        // For the owner only, before there is anything in it.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|e| failed(e.into()))?;
         let database = Database::builder(path)
             .max_journaling_size(JOURNALS)
             .cache_size(CACHE)
@@ -245,13 +250,20 @@ impl Store for Embedded {
         gaps.filter(wanted).take(limit).collect()
     }
 
-    fn forget(&self, received_before: Timestamp, limit: usize) -> Result<usize, Error> {
+    fn forget(&self, received_before: Timestamp, now: Timestamp, limit: usize) -> Result<usize, Error> {
         let mut batch = self.database.batch();
         let mut forgotten = 0;
         // The newest arrival stays: the next one is counted from it.
-        for entry in self.arrivals.range(..self.arrived().to_be_bytes()).take(limit) {
+        for entry in self.arrivals.range(..self.arrived().to_be_bytes()) {
+            if forgotten == limit {
+                break;
+            }
             let (key, value) = entry.into_inner().map_err(reading("an arrival"))?;
             let old = Arrival::read(&value).ok_or(Error::Damaged { what: "an arrival" })?;
+            if old.received > now {
+                // Our clock was ahead for a while: what came after it may be old all the same.
+                continue;
+            }
             if old.received >= received_before {
                 break;
             }
