@@ -81,7 +81,14 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
     let identity =
         identity::enroll::identity(&settings.data, &transport, token, waiting, &mut shutdown).await?;
     tracing::info!(agent = identity.name, location = identity.location, id = %identity.agent, "identity ready");
-    let parts = parts::Parts::start(&settings, transport, identity).await?;
+    let parts = tokio::select! {
+        parts = parts::Parts::start(&settings, transport, identity) => parts?,
+        // Compiling plugins takes a while; whoever stops the agent does not wait for it.
+        () = &mut shutdown => {
+            note(Doing::Stopped);
+            return Ok(());
+        }
+    };
     let ended = parts.run(shutdown).await;
     note(Doing::Stopped);
     ended

@@ -47,7 +47,12 @@ pub(crate) async fn serve_at(
     let tls = tls.as_ref().map(server_config).transpose()?;
     make(&settings.data)?;
     let _alone = lock(&settings.data)?;
-    let control = Arc::new(open(settings, clock, tls.is_some() || behind_proxy).await?);
+    tokio::pin!(shutdown);
+    let control = tokio::select! {
+        control = open(settings, clock, tls.is_some() || behind_proxy) => Arc::new(control?),
+        // Compiling plugins takes a while; whoever stops the control plane does not wait for it.
+        () = &mut shutdown => return Ok(()),
+    };
 
     let failed = |source| Error::Listen { listen, source };
     let listener = TcpListener::bind(listen).map_err(failed)?;
@@ -65,7 +70,7 @@ pub(crate) async fn serve_at(
     let outcome = tokio::select! {
         outcome = &mut server => outcome.map_err(Error::Serve),
         error = broken(&control) => Err(error),
-        () = shutdown => {
+        () = &mut shutdown => {
             tracing::info!("ending");
             control.closing.send_replace(true);
             handle.graceful_shutdown(Some(LAST_REQUESTS));
