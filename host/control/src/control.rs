@@ -85,11 +85,13 @@ pub(crate) struct Parts {
 }
 
 impl Control {
-    /// Loads what the store keeps. Each start has a configuration version of its own: after it the monitors may be placed anew.
+    /// Loads what the store keeps. Each start has a configuration version of its own: after it the monitors may be placed anew. It is
+    /// the wall clock's seconds at least, so that after a restore from a backup agents do not refuse it as older than the one they have.
     pub(crate) fn load(parts: Parts) -> Result<Self, store::Error> {
         let Parts { store, clock, keys, checks, plugins, setup_token_ttl, secure } = parts;
         let kept = store.load()?;
-        let version = kept.version + 1;
+        let seconds = u64::try_from(clock().wall.as_millis() / 1_000).unwrap_or_default();
+        let version = (kept.version + 1).max(seconds);
         store.commit(&[Write::Version(version)])?;
         let mut progress = Progress::default();
         let mut presence = HashMap::<_, Presence>::new();
@@ -197,11 +199,11 @@ impl Control {
         assign::place(registry.monitors.values(), &candidates)
     }
 
-    /// Whether the agent was heard from within three heartbeats. While the control plane itself is younger than that, everybody is
-    /// taken to be there: nothing moves because of a restart.
+    /// Whether the agent was heard from within three heartbeats. While the control plane itself is younger than that and the longest
+    /// wait of an agent that did not reach it, everybody is taken to be there: nothing moves because of a restart.
     pub(crate) fn is_present(&self, agent: AgentId) -> bool {
         let up_ms = self.now().up_ms;
-        up_ms < AWAY_MS || self.is_connected(agent)
+        up_ms < AWAY_MS + GRACE_MS || self.is_connected(agent)
     }
 
     /// Whether the agent was heard from within three heartbeats.
@@ -279,3 +281,6 @@ pub(crate) fn failed(error: &store::Error) -> Problem {
 
 /// Three heartbeats.
 const AWAY_MS: u64 = 3 * HEARTBEAT_S * 1000;
+
+/// The longest that an agent waits between two attempts.
+const GRACE_MS: u64 = 60_000;
