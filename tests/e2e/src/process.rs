@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -49,11 +50,29 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Runs it to its end.
+    /// Runs it to its end; one that goes on for two minutes is killed, and its status has no code.
     pub fn of(command: &mut Command) -> Self {
-        let out = command.stdin(Stdio::null()).output().expect("the command can be started");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { status: out.status, stdout: text(&out.stdout), stderr: text(&out.stderr) }
+        let (stdout, stderr) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
+        let clone = |file: &File| file.try_clone().expect("a file can be cloned");
+        command.stdin(Stdio::null()).stdout(clone(&stdout)).stderr(clone(&stderr));
+        let mut child = command.spawn().expect("the command can be started");
+        let end = Instant::now() + LONGEST;
+        let status = loop {
+            match child.try_wait().expect("a child can be waited for") {
+                Some(status) => break status,
+                None if Instant::now() > end => {
+                    let _ = child.kill();
+                    break child.wait().expect("a child can be waited for");
+                }
+                None => pause(Duration::from_millis(5)),
+            }
+        };
+        let text = |mut file: File| {
+            let mut bytes = Vec::new();
+            let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
+            read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).expect("a file can be read")
+        };
+        Self { status, stdout: text(stdout), stderr: text(stderr) }
     }
 
     /// Its exit status must be `code`.
@@ -148,6 +167,8 @@ fn tail(text: &str, lines: usize) -> String {
     let all: Vec<_> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
+
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
