@@ -122,7 +122,7 @@ fn a_data_directory_in_use_read_only_or_of_somebody_else_is_refused() {
         std::fs::create_dir(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::chown(&path, Some(65_532), Some(65_532)).unwrap();
-        says(&refused(&field, &token, "edge-3"), &["edge-3", "owned"]);
+        says(&refused(&field, &token, "edge-3"), &["edge-3", "belongs to user 65532"]);
     }
 }
 
