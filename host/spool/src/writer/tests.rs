@@ -1,0 +1,140 @@
+//! The writer against a disk that fails, stalls and comes back.
+
+use super::*;
+use crate::{
+    marker::Marker,
+    model::{Luck, Memory},
+    queue::Limits,
+    types::Reason,
+};
+
+/// A directory in memory; `full` keeps it from being opened again.
+#[derive(Clone)]
+struct Shelf {
+    memory: Memory,
+    full: Arc<AtomicU64>,
+}
+
+impl Source for Shelf {
+    type Store = Memory;
+
+    fn queue(&mut self, discard: Option<Position>) -> Result<Queue<Memory>, Error> {
+        if self.full.load(Ordering::Relaxed) == 1 {
+            return Err(Error::Full);
+        }
+        let limits = Limits { records: 100, bytes: 100_000 };
+        Queue::open(self.memory.clone(), limits, None, 1, discard).map_err(|fault| error("open", fault))
+    }
+
+    fn keep(&mut self, _: &Marker) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn dirty(&self) -> bool {
+        false
+    }
+
+    fn quarantined(&self) -> u64 {
+        0
+    }
+}
+
+struct Bench {
+    shelf: Shelf,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let shelf = Shelf { memory: Memory::new(), full: Arc::default() };
+        let pace = Pace { group: 1, wait: Duration::ZERO, pause: Duration::ZERO };
+        let (writer, status) = Writer::open(shelf.clone(), pace, Arc::new(Busy::new())).unwrap();
+        let (commands, received) = mpsc::channel();
+        std::thread::spawn(move || writer.run(&received));
+        Self { shelf, commands, status }
+    }
+
+    fn append(&self, bytes: &[u8]) -> Result<Position, Error> {
+        let places = Arc::new(tokio::sync::Semaphore::new(1));
+        let permit = places.try_acquire_owned().unwrap();
+        let entry = Entry { at_ms: 0, down: false, bytes: bytes.to_vec() };
+        self.ask(|reply| Command::Append { entry, reply, permit })
+    }
+
+    fn peek(&self) -> Vec<Stored> {
+        self.ask(|reply| Command::Peek { after: Position::START, limit: 100, reply }).unwrap()
+    }
+
+    fn all(&self) -> Vec<(Position, Vec<u8>)> {
+        let found = self.peek();
+        let entries = found.into_iter().map(|stored| match stored {
+            Stored::Entry { position, bytes } => (position, bytes),
+            Stored::Gap(gap) => panic!("{gap:?}"),
+        });
+        entries.collect()
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).unwrap();
+        answer.blocking_recv().unwrap()
+    }
+}
+
+#[test]
+fn a_commit_that_fails_is_made_in_a_new_epoch_once() {
+    for luck in [Luck::Lost, Luck::Kept] {
+        let bench = Bench::new();
+        assert_eq!(bench.append(b"one").unwrap(), Position::new(1, 1));
+        bench.shelf.memory.luck(luck);
+        assert_eq!(bench.append(b"two").unwrap(), Position::new(2, 1), "{luck:?}");
+        let expected = [(Position::new(1, 1), b"one".to_vec()), (Position::new(2, 1), b"two".to_vec())];
+        assert_eq!(bench.all(), expected, "{luck:?}");
+        assert_eq!((bench.status.borrow().reopened, bench.status.borrow().epoch), (1, 2));
+    }
+}
+
+#[test]
+fn while_the_disk_is_full_appends_fail_and_take_no_seq_and_afterwards_it_goes_on() {
+    let bench = Bench::new();
+    bench.append(b"one").unwrap();
+    bench.shelf.memory.luck(Luck::Kept);
+    bench.shelf.full.store(1, Ordering::Relaxed);
+    for _ in 0..3 {
+        assert!(matches!(bench.append(b"lost"), Err(Error::Full)));
+    }
+    bench.shelf.full.store(0, Ordering::Relaxed);
+    assert_eq!(bench.append(b"two").unwrap(), Position::new(2, 1));
+    let expected = [(Position::new(1, 1), b"one".to_vec()), (Position::new(2, 1), b"two".to_vec())];
+    assert_eq!(bench.all(), expected);
+}
+
+#[test]
+fn an_entry_that_changed_on_the_disk_is_not_given_but_told_as_a_gap() {
+    let bench = Bench::new();
+    bench.append(b"one").unwrap();
+    bench.append(b"two").unwrap();
+    bench.shelf.memory.spoil();
+    let found = bench.peek();
+    assert_eq!(found[0], Stored::Entry { position: Position::new(1, 1), bytes: b"one".to_vec() });
+    assert_eq!(found.len(), 2);
+    assert!(
+        matches!(&found[1], Stored::Gap(gap) if (gap.from, gap.to, gap.reason) == (2, 2, Reason::Corrupt))
+    );
+}
+
+#[test]
+fn what_waits_when_the_last_handle_goes_is_committed() {
+    let bench = Bench::new();
+    let (reply, answer) = oneshot::channel();
+    let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+    let entry = Entry { at_ms: 0, down: false, bytes: b"last".to_vec() };
+    bench.commands.send(Command::Append { entry, reply, permit }).unwrap();
+    drop(bench.commands);
+    assert_eq!(answer.blocking_recv().unwrap().unwrap(), Position::new(1, 1));
+}
