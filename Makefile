@@ -28,8 +28,9 @@ test: ## Install what the tests need, build, run every test
 	@scripts/test
 
 .PHONY: build
+# All of the workspace, so that dependencies get the features that the tests use and are not built twice.
 build: plugins ## Build the checks as components and the binary (target/debug/picket)
-	@cargo build $(LOCKED) -p picket
+	@cargo build $(LOCKED) --workspace --bins
 
 .PHONY: plugins
 plugins: ## Build the checks as components (target/plugins/NAME.wasm)
