@@ -107,6 +107,7 @@ pub(crate) mod tests {
             started_at: Timestamp::from_millis(1_002),
             duration_ms: 20,
             attempt: 1,
+            request: None,
             missed: 0,
             state,
             code: "ok".into(),

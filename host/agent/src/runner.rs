@@ -88,6 +88,7 @@ impl Runner {
             started_at,
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             attempt: 1,
+            request: None,
             missed: due.missed,
             state: found.state,
             code: found.code,

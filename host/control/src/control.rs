@@ -19,6 +19,7 @@ use crate::identity::keys::Keys;
 use crate::identity::lease::Sessions;
 use crate::monitors::{Checks, Monitor};
 use crate::page::Logins;
+use crate::pushes::Pushes;
 use crate::store::{self, Row, Store, Write};
 
 /// The control plane without its server.
@@ -39,6 +40,9 @@ pub(crate) struct Control {
     pub(crate) arrived: watch::Sender<u64>,
     /// Counts the changes of what agents are told.
     pub(crate) told: watch::Sender<u64>,
+    pub(crate) pushes: Mutex<Pushes>,
+    /// Counts the pushes, to wake whoever carries them.
+    pub(crate) pushed: watch::Sender<u64>,
     /// Whether it ends: whoever waits for something stops waiting.
     pub(crate) closing: watch::Sender<bool>,
     registry: RwLock<Arc<Registry>>,
@@ -112,6 +116,8 @@ impl Control {
         let control = Self {
             arrived: watch::Sender::new(store.arrived()),
             told: watch::Sender::new(0),
+            pushes: Mutex::default(),
+            pushed: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             sessions: Mutex::default(),
             presence: Mutex::new(presence),

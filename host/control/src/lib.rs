@@ -16,6 +16,7 @@ mod ingest;
 mod judge;
 mod monitors;
 mod page;
+mod pushes;
 mod serve;
 mod settings;
 mod store;

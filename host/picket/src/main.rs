@@ -33,6 +33,7 @@ use crate::failure::{Failure, exit};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    failpoint::setup();
     let call = match cli::read(std::env::args_os().collect()) {
         Ok(call) => call,
         Err(end) => return end.print(),

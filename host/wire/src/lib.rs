@@ -8,6 +8,7 @@ pub mod enroll;
 pub mod ids;
 pub mod plugin;
 pub mod problem;
+pub mod push;
 pub mod results;
 pub mod session;
 pub mod signature;

@@ -46,6 +46,18 @@ impl Problem {
     pub const BAD_SIGNATURE: &str = "bad_signature";
     /// The lease ended or was taken over: say hello again.
     pub const LEASE_UNKNOWN: &str = "lease_unknown";
+    /// The token was good once; a newer one of the same agent took its place.
+    pub const SUPERSEDED: &str = "superseded";
+    /// The agent was silent for too long: its token is good for a rotation only.
+    pub const ROTATE_FIRST: &str = "rotate_first";
+    /// The agent was silent for far too long: its owner must approve it.
+    pub const APPROVAL_REQUIRED: &str = "approval_required";
+    /// The owner revoked the agent.
+    pub const REVOKED: &str = "revoked";
+    /// Another device holds this identity: the data directory was copied.
+    pub const FORKED: &str = "forked";
+    /// The control plane has too much to do; the answer says when to come again.
+    pub const BUSY: &str = "busy";
     /// The input has mistakes, listed in `mistakes`.
     pub const INVALID: &str = "invalid";
     /// There is no such thing.

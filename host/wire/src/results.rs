@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{MonitorId, Position, ResultId, Timestamp};
 
@@ -100,6 +101,9 @@ pub struct RunResult {
     pub duration_ms: u64,
     /// Which attempt at the planned time, from 1.
     pub attempt: u32,
+    /// The request that this run answers, when somebody asked for it beside its plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Uuid>,
     /// Runs of this monitor that were due before this one and never started: the agent was busy or asleep.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u64,
@@ -192,9 +196,24 @@ impl Record {
     }
 }
 
+/// Which of the two streams of results a batch belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// In order from the cursor on, without a hole; the cursor follows.
+    #[default]
+    Backlog,
+    /// Ahead of a backlog: results of this session, stored at once and by id. The cursor stays; they come again in the backlog's
+    /// order, which changes nothing then. Holes between them mean nothing, gaps do not travel here.
+    Live,
+}
+
 /// `POST /v1/results`: records in the order of their positions. Without records it is the heartbeat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Batch {
+    /// How the records relate to the cursor.
+    #[serde(default)]
+    pub lane: Lane,
     /// At most [`crate::BATCH_LIMIT`].
     pub records: Vec<Record>,
     /// Results that remain on the agent, this batch included.

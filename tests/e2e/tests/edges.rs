@@ -6,19 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 const EDGES: &[(&str, &[&str], &[&str])] = &[
     ("picket-wire", &[], &["tokio", "wasmtime", "reqwest"]),
     ("picket-net", &[], &["wasmtime"]),
-    ("picket-spool", &[], &["wasmtime"]),
+    ("picket-failpoint", &[], &["tokio", "wasmtime"]),
+    ("picket-spool", &["picket-failpoint"], &["wasmtime"]),
     ("picket-sandbox", &["picket-net"], &["fjall"]),
     (
         "picket-agent",
-        &["picket-sandbox", "picket-net", "picket-spool", "picket-wire"],
+        &["picket-failpoint", "picket-sandbox", "picket-net", "picket-spool", "picket-wire"],
         &["wasmtime", "fjall", "axum"],
     ),
-    ("picket-control", &["picket-sandbox", "picket-wire"], &["wasmtime", "reqwest"]),
+    ("picket-control", &["picket-failpoint", "picket-sandbox", "picket-wire"], &["wasmtime"]),
     (
         "picket",
         &[
             "picket-agent",
             "picket-control",
+            "picket-failpoint",
             "picket-net",
             "picket-sandbox",
             "picket-servers",

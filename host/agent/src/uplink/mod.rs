@@ -8,7 +8,7 @@ use std::time::Duration;
 use spool::{Spool, Stored};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
-use wire::results::{Batch, Record};
+use wire::results::{Batch, Lane, Record};
 use wire::session::Hello;
 use wire::{Position, Problem};
 
@@ -151,7 +151,12 @@ impl Uplink {
         let records: Vec<Record> =
             ready.into_iter().map(|stored| record::record(stored, now, rejected)).collect();
         let positions: Vec<Position> = records.iter().map(Record::position).collect();
-        let batch = Batch { records, pending: self.spool.status().pending, sent_at: clock::wall() };
+        let batch = Batch {
+            lane: Lane::Backlog,
+            records,
+            pending: self.spool.status().pending,
+            sent_at: clock::wall(),
+        };
         self.machine.sending(positions.last().copied());
         match self.client.results(&session, &batch).await {
             Ok(ack) => {

@@ -17,6 +17,7 @@ fn run(n: u128) -> RunResult {
         started_at: Timestamp::default(),
         duration_ms: 1,
         attempt: 1,
+        request: None,
         missed: 0,
         state: State::Up,
         code: "ok".into(),

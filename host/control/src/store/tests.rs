@@ -22,6 +22,7 @@ pub(crate) fn row(agent: u128, epoch: u64, seq: u64, at: Timestamp) -> Row {
             started_at: at,
             duration_ms: 5,
             attempt: 1,
+            request: None,
             missed: 0,
             state: State::Up,
             code: "ok".into(),

@@ -1,0 +1,39 @@
+//! What the control plane asks of an agent that is connected, by the stream or by a long poll. A push is a hint: one that is lost
+//! costs time, never a result.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::MonitorId;
+
+/// One wish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Push {
+    /// There is another configuration: fetch it.
+    Configuration {
+        /// Its version.
+        version: u64,
+    },
+    /// Run these monitors now, beside their plan, at most 20 a second. Those that the agent does not have are passed over.
+    Run {
+        /// Which.
+        monitors: Vec<MonitorId>,
+        /// Stands in the results as [`crate::results::RunResult::request`], so that whoever waits recognises them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<Uuid>,
+    },
+    /// Make a new token now.
+    Rotate,
+    /// The session ended here (the agent was revoked or approved): say hello, the signed answer tells.
+    Hello,
+}
+
+/// A push and its number within the lease, from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Numbered {
+    /// Grows by one with each push of a lease.
+    pub number: u64,
+    /// The wish.
+    pub push: Push,
+}
