@@ -11,6 +11,7 @@ use std::pin::pin;
 mod clock;
 mod config;
 mod directory;
+mod duty;
 mod error;
 mod found;
 pub mod health;

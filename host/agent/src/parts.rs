@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wire::config::Configuration;
 
+use crate::duty::Duty;
 use crate::health::{self, Doing, Healthy};
 use crate::identity::Identity;
 use crate::monitors::{self, Monitors};
@@ -48,7 +49,8 @@ impl Parts {
         let spool = spool(settings, identity.fresh).await?;
         let boot_id = clock::boot_id();
 
-        let client = Client::new(transport, identity.clone());
+        let (identities, duties) = (watch::Sender::new(identity.clone()), watch::Sender::new(Duty::Active));
+        let client = Client::new(transport, identities.subscribe());
         let uplink = Uplink::new(client.clone(), spool.clone(), boot_id.clone());
         let (taken, configurations) = mpsc::channel(1);
         let (prepared, monitors) = watch::channel(Arc::new(Monitors::new()));
@@ -76,7 +78,12 @@ impl Parts {
                 tokio::spawn(prepare(configuration, configurations, plugins, prepared)),
                 tokio::spawn(state.keep_written()),
             ],
-            runner: tokio::spawn(Arc::new(runner).work(schedule, monitors, runner_stopped)),
+            runner: tokio::spawn(Arc::new(runner).work(
+                schedule,
+                monitors,
+                duties.subscribe(),
+                runner_stopped,
+            )),
             uplink: tokio::spawn(uplink.run(uplink_stopped)),
             spool,
             stop_runner,

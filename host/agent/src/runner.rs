@@ -20,10 +20,11 @@ use wire::ResultId;
 use wire::results::RunResult;
 
 use crate::clock;
+use crate::duty::Duty;
 use crate::found::Found;
 use crate::monitors::{self, Monitor, Monitors};
 use crate::record::{self, Moment};
-use crate::schedule::{Due, Schedule};
+use crate::schedule::{Due, Schedule, Wanted};
 use crate::secrets;
 
 /// Runs monitors when they are due and records what they say.
@@ -39,16 +40,17 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// Runs what is due until `stop`; then lets what runs end for a moment. A run that waits for a free place is late, and one that
-    /// waits for its whole interval is missed and counted.
+    /// waits for its whole interval is missed and counted. While the agent is not on duty nothing is planned, and nothing missed.
     pub(crate) async fn work(
         self: Arc<Self>,
         mut schedule: Schedule,
         mut monitors: watch::Receiver<Arc<Monitors>>,
+        mut duties: watch::Receiver<Duty>,
         mut stop: oneshot::Receiver<()>,
     ) {
         let mut runs = Runs::default();
         let mut current = monitors.borrow_and_update().clone();
-        schedule.replace(clock::boot_ms(), monitors::wanted(&current));
+        schedule.replace(clock::boot_ms(), wanted(&current, *duties.borrow_and_update()));
         loop {
             while runs.len() < self.concurrency
                 && let Some(due) = schedule.take(clock::boot_ms())
@@ -65,7 +67,10 @@ impl Runner {
                 Some(monitor) = runs.ended() => schedule.finished(monitor),
                 Ok(()) = monitors.changed() => {
                     current = monitors.borrow_and_update().clone();
-                    schedule.replace(clock::boot_ms(), monitors::wanted(&current));
+                    schedule.replace(clock::boot_ms(), wanted(&current, *duties.borrow()));
+                }
+                Ok(()) = duties.changed() => {
+                    schedule.replace(clock::boot_ms(), wanted(&current, *duties.borrow_and_update()));
                 }
                 _ = &mut stop => break,
             }
@@ -135,6 +140,11 @@ impl Runner {
         }
         Found::from(report)
     }
+}
+
+/// What is planned on this duty.
+fn wanted(monitors: &Monitors, duty: Duty) -> impl Iterator<Item = Wanted> {
+    monitors::wanted(monitors).filter(move |_| duty.checks())
 }
 
 /// The runs under way.

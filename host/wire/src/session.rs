@@ -20,10 +20,13 @@ pub struct Hello {
     pub recorded: Position,
     /// Results not yet acknowledged.
     pub pending: u64,
-    /// The lease that this agent held last, if it remembers; another one than the last given out means a copied data directory.
+    /// The lease that this agent held last, kept on its disk; another one than the last given out means a copied data directory.
     pub previous_lease: Option<String>,
     /// Identifies the boot of the machine, so that ages of results from another boot are not believed.
     pub boot_id: String,
+    /// Name of the machine, for the owner, should two of them show one identity.
+    #[serde(default)]
+    pub host: String,
 }
 
 /// Its answer.
@@ -33,4 +36,8 @@ pub struct Welcome {
     pub lease: String,
     /// Everything up to here is stored. The agent sends what comes after.
     pub cursor: Position,
+    /// Another device spoke as this agent meanwhile and may have used its positions: what is not acknowledged moves to a fresh epoch
+    /// after `cursor` before it is sent.
+    #[serde(default)]
+    pub renumber: bool,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use wire::config::Configuration;
 use wire::results::{Ack, Batch};
 use wire::session::{Hello, Nonce, Welcome};
@@ -23,7 +23,14 @@ use crate::identity::Identity;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     transport: Transport,
+    /// A rotation puts another one there; each request is made with the one that is there when it begins.
+    identity: watch::Receiver<Arc<Identity>>,
+}
+
+/// In whose name one request is made.
+struct Voice {
     identity: Arc<Identity>,
+    stamp: Stamp,
 }
 
 /// A lease, shared by everything that speaks within it.
@@ -63,15 +70,16 @@ pub(crate) struct Fetched {
 
 impl Client {
     /// Speaks as `identity`.
-    pub(crate) fn new(transport: Transport, identity: Arc<Identity>) -> Self {
+    pub(crate) fn new(transport: Transport, identity: watch::Receiver<Arc<Identity>>) -> Self {
         Self { transport, identity }
     }
 
     /// Fetches a nonce: it signs one hello.
     pub(crate) async fn nonce(&self) -> Result<Nonce, Trouble> {
+        let identity = self.identity();
         let request = Request::new(Method::POST, &path("/nonce"), Vec::new(), EXCHANGE)
-            .with(header::AGENT, &self.identity.agent.to_string())
-            .with_token(&self.identity.token);
+            .with(header::AGENT, &identity.agent.to_string())
+            .with_token(&identity.token);
         let answer = self.transport.exchange(request).await.map_err(Trouble::Network)?;
         // Nothing hangs on the nonce: a forged one only makes the hello fail.
         match answer.status {
@@ -82,8 +90,8 @@ impl Client {
 
     /// Says hello.
     pub(crate) async fn hello(&self, nonce: Nonce, hello: &Hello) -> Result<(Session, Welcome), Trouble> {
-        let stamp = self.stamp(nonce.nonce, 0);
-        let answer = self.stamped(&stamp, Method::POST, &path("/hello"), json(hello), EXCHANGE, None).await?;
+        let voice = self.voice(nonce.nonce, 0);
+        let answer = self.stamped(&voice, Method::POST, &path("/hello"), json(hello), EXCHANGE, None).await?;
         let welcome: Welcome = read(&success(answer)?)?;
         let session = Session {
             lease: welcome.lease.clone(),
@@ -96,9 +104,9 @@ impl Client {
 
     /// Sends a batch.
     pub(crate) async fn results(&self, session: &Session, batch: &Batch) -> Result<Ack, Trouble> {
-        let stamp = self.stamp(session.lease.clone(), session.next());
+        let voice = self.voice(session.lease.clone(), session.next());
         let answer =
-            self.stamped(&stamp, Method::POST, &path("/results"), json(batch), EXCHANGE, None).await?;
+            self.stamped(&voice, Method::POST, &path("/results"), json(batch), EXCHANGE, None).await?;
         read(&success(answer)?)
     }
 
@@ -108,9 +116,9 @@ impl Client {
         session: &Session,
         etag: Option<&str>,
     ) -> Result<Fetched, Trouble> {
-        let stamp = self.stamp(session.lease.clone(), session.next());
+        let voice = self.voice(session.lease.clone(), session.next());
         let path = path("/config?wait=20");
-        let answer = self.stamped(&stamp, Method::GET, &path, Vec::new(), CONFIG, etag).await?;
+        let answer = self.stamped(&voice, Method::GET, &path, Vec::new(), CONFIG, etag).await?;
         let etag = answer.etag.clone();
         if answer.status == 304 {
             return Ok(Fetched { configuration: None, etag });
@@ -121,14 +129,15 @@ impl Client {
     /// A signed exchange. `Ok` is an answer that our control plane gave to this very request.
     async fn stamped(
         &self,
-        stamp: &Stamp,
+        voice: &Voice,
         method: Method,
         path: &str,
         body: Vec<u8>,
         within: Duration,
         etag: Option<&str>,
     ) -> Result<Answer, Trouble> {
-        let signature = stamp.sign_request(&self.identity.key, method.as_str(), path, &body);
+        let Voice { identity, stamp } = voice;
+        let signature = stamp.sign_request(&identity.key, method.as_str(), path, &body);
         let asked = Asked::new(method.as_str(), path, &body);
         let mut request = Request::new(method, path, body, within)
             .with(header::AGENT, &stamp.agent.to_string())
@@ -136,13 +145,13 @@ impl Client {
             .with(header::LEASE, &stamp.lease)
             .with(header::COUNTER, &stamp.counter.to_string())
             .with(header::SIGNATURE, &signature)
-            .with_token(&self.identity.token);
+            .with_token(&identity.token);
         if let Some(etag) = etag {
             request = request.if_changed(etag);
         }
         let answer = self.transport.exchange(request).await.map_err(Trouble::Network)?;
         let Answer { status, etag, signature, body, .. } = &answer;
-        if stamp.verify_answer(&self.identity.server_key, &asked, *status, etag, body, signature) {
+        if stamp.verify_answer(&identity.server_key, &asked, *status, etag, body, signature) {
             return Ok(answer);
         }
         let who = match (status, signature.is_empty()) {
@@ -154,8 +163,14 @@ impl Client {
         Err(Trouble::Network(format!("answered {status} {who}")))
     }
 
-    fn stamp(&self, lease: String, counter: u64) -> Stamp {
-        Stamp { agent: self.identity.agent, generation: self.identity.generation, lease, counter }
+    fn voice(&self, lease: String, counter: u64) -> Voice {
+        let identity = self.identity();
+        let stamp = Stamp { agent: identity.agent, generation: identity.generation, lease, counter };
+        Voice { identity, stamp }
+    }
+
+    fn identity(&self) -> Arc<Identity> {
+        self.identity.borrow().clone()
     }
 }
 

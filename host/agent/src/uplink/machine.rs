@@ -59,6 +59,8 @@ pub(crate) enum Failure {
     LeaseUnknown,
     /// Signed: something in this batch cannot be taken.
     Rejected,
+    /// Signed: this agent is not to speak for so long; then a hello asks again.
+    Barred(Duration),
     /// Signed: anything else.
     Refused,
 }
@@ -197,6 +199,10 @@ impl Machine {
                 if !lasted {
                     self.wait(now, chance);
                 }
+            }
+            Failure::Barred(time) => {
+                self.greeted = false;
+                self.until = now + time;
             }
             Failure::Rejected => self.reject(now, batch, chance),
         }

@@ -1,6 +1,6 @@
 //! How results leave: asks the state machine what to say, says it, and tells the spool what came of it.
 //!
-//! The rules are in `machine`, trust is in `client`, the network in `transport`.
+//! The rules are in `machine`, how a session begins in `hello`, trust is in `client`, the network in `transport`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,6 @@ use spool::{Spool, Stored};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 use wire::results::{Batch, Lane, Record};
-use wire::session::Hello;
 use wire::{Position, Problem};
 
 use crate::clock;
@@ -19,6 +18,7 @@ use machine::{Failure, Machine, Step, Verdict};
 
 pub(crate) mod backoff;
 pub(crate) mod client;
+mod hello;
 mod machine;
 pub(crate) mod transport;
 
@@ -115,32 +115,6 @@ impl Uplink {
                 tracing::warn!(%error, "cannot read the spool");
                 Vec::new()
             }
-        }
-    }
-
-    async fn greet(&mut self) {
-        let nonce = match self.client.nonce().await {
-            Ok(nonce) => nonce,
-            Err(trouble) => return self.fail(trouble, &[]),
-        };
-        let status = self.spool.status();
-        let hello = Hello {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            recorded: record::from_spool(status.recorded),
-            pending: status.pending,
-            previous_lease: self.session.take().map(|session| session.lease().to_owned()),
-            boot_id: self.boot_id.clone(),
-        };
-        // From here on the lease is not ours to name: without an answer, nobody knows which one was given out last.
-        match self.client.hello(nonce, &hello).await {
-            Ok((session, welcome)) => {
-                self.session = Some(Arc::new(session));
-                let (cursor, chance) = (welcome.cursor, rand::random());
-                let verdict = self.machine.welcomed(clock::boot(), cursor, hello.recorded, chance);
-                self.apply(verdict).await;
-                self.tell(trouble(verdict));
-            }
-            Err(trouble) => self.fail(trouble, &[]),
         }
     }
 
@@ -243,6 +217,9 @@ fn trouble(verdict: Verdict) -> Option<String> {
 }
 
 fn failure(trouble: &Trouble) -> Failure {
+    if let Some(time) = barred(trouble) {
+        return Failure::Barred(time);
+    }
     match trouble {
         Trouble::Network(_) => Failure::Network,
         _ if trouble.wants_hello() => Failure::LeaseUnknown,
@@ -256,6 +233,20 @@ fn failure(trouble: &Trouble) -> Failure {
     }
 }
 
+/// How long an agent keeps quiet that the control plane bars for now.
+fn barred(trouble: &Trouble) -> Option<Duration> {
+    let Trouble::Refused { problem, .. } = trouble else { return None };
+    match problem.code.as_str() {
+        Problem::FORKED => Some(STANDBY),
+        Problem::REVOKED | Problem::APPROVAL_REQUIRED => Some(BARRED),
+        _ => None,
+    }
+}
+
+/// Between two hellos of an agent that stands by: a heartbeat, so that it takes over soon after the other fell silent.
+const STANDBY: Duration = Duration::from_secs(wire::HEARTBEAT_S);
+/// Between two hellos of an agent that its owner has to approve.
+const BARRED: Duration = Duration::from_secs(60);
 /// Longest sleep at a stretch: timers do not count suspend.
 const NAP: Duration = Duration::from_secs(10);
 /// For what is left when the agent stops.

@@ -43,7 +43,7 @@ impl Control {
             self.settle().map_err(|e| failed(&e))?;
         }
         let cursor = lock(&self.progress).cursors.get(&agent.id).copied().unwrap_or_default();
-        Ok(Welcome { lease, cursor })
+        Ok(Welcome { lease, cursor, renumber: false })
     }
 
     fn note_version(&self, agent: &Agent, version: &str) -> Result<(), Problem> {

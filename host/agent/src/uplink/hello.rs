@@ -1,0 +1,37 @@
+//! How a session begins: a nonce, a hello, and what the welcome means for the spool.
+
+use std::sync::Arc;
+
+use wire::session::Hello;
+
+use super::{Uplink, trouble};
+use crate::{clock, record};
+
+impl Uplink {
+    /// Says hello. It may be dropped at any point: without an answer, nobody knows which lease was given out last.
+    pub(super) async fn greet(&mut self) {
+        let nonce = match self.client.nonce().await {
+            Ok(nonce) => nonce,
+            Err(trouble) => return self.fail(trouble, &[]),
+        };
+        let status = self.spool.status();
+        let hello = Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            recorded: record::from_spool(status.recorded),
+            pending: status.pending,
+            previous_lease: self.session.take().map(|session| session.lease().to_owned()),
+            boot_id: self.boot_id.clone(),
+            host: String::new(),
+        };
+        match self.client.hello(nonce, &hello).await {
+            Ok((session, welcome)) => {
+                self.session = Some(Arc::new(session));
+                let (cursor, chance) = (welcome.cursor, rand::random());
+                let verdict = self.machine.welcomed(clock::boot(), cursor, hello.recorded, chance);
+                self.apply(verdict).await;
+                self.tell(trouble(verdict));
+            }
+            Err(trouble) => self.fail(trouble, &[]),
+        }
+    }
+}
