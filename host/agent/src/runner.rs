@@ -7,9 +7,11 @@
 //! Decides nothing itself: when is `schedule`'s, how is `sandbox`'s, what a verdict means is `found`'s. Sends nothing: that is `uplink`'s.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use sandbox::{Job, Limits, Sandbox};
 use spool::Spool;
 use tokio::sync::{oneshot, watch};
@@ -85,7 +87,11 @@ impl Runner {
     async fn run(self: Arc<Self>, monitor: Arc<Monitor>, due: Due) {
         let (started, started_at) = (Instant::now(), clock::wall());
         let late = clock::boot_ms().saturating_sub(due.planned);
-        let found = self.check(&monitor).await;
+        // A fault of ours is a result too: the monitor is told, and its history has no hole.
+        let found = AssertUnwindSafe(self.check(&monitor)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(monitor = monitor.name, "a run panicked in the agent");
+            Found::error("agent.panic", "the agent panicked in this run: its log says where".to_owned())
+        });
         let result = RunResult {
             id: ResultId(Uuid::now_v7()),
             monitor_id: monitor.id,
@@ -117,6 +123,7 @@ impl Runner {
 
     /// What the monitor's plugin finds out, or why it could not.
     async fn check(&self, monitor: &Monitor) -> Found {
+        failpoint::hit("agent.run");
         let work = match &monitor.work {
             Ok(work) => work,
             Err(broken) => return Found::error(broken.code, broken.summary.clone()),

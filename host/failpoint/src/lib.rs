@@ -1,9 +1,10 @@
-//! Named places where a fault test kills the process, as a power switch would: SIGKILL, no destructor, no flush.
+//! Named places where a fault test kills the process, as a power switch would (SIGKILL, no destructor, no flush), or lets it panic.
 //!
 //! Only builds with debug assertions have them; in a release build [`hit`] is nothing. The names that exist are found by searching the
 //! tree for `failpoint::hit(`; the tests in `tests/faults` kill at each of them.
 //!
-//! `FAILPOINTS="identity.pending=return"` kills at the first hit, `"spool.commit=3*off->return"` at the fourth.
+//! `FAILPOINTS="identity.pending=return"` kills at the first hit, `"spool.commit=3*off->return"` at the fourth;
+//! `"agent.run=2*panic"` panics at the first two hits.
 
 /// Reads `FAILPOINTS` from the environment. Called once, by the binary.
 pub fn setup() {
@@ -13,7 +14,7 @@ pub fn setup() {
     }
 }
 
-/// Kills the process here if the environment says so.
+/// Kills the process here, or panics, if the environment says so.
 #[inline]
 pub fn hit(name: &'static str) {
     if cfg!(debug_assertions) {
