@@ -102,14 +102,15 @@ fn bytes(configuration: &Configuration) -> Vec<u8> {
 
 /// Waits for configurations for ever, gives each that is taken to `taken`. Speaks only while there is a session.
 pub(crate) async fn follow(
-    client: Client,
-    mut sessions: watch::Receiver<Option<Arc<Session>>>,
-    mut kept: Kept,
-    taken: mpsc::Sender<Configuration>,
+    client: &Client,
+    sessions: &mut watch::Receiver<Option<Arc<Session>>>,
+    kept: &mut Kept,
+    taken: &mpsc::Sender<Configuration>,
 ) {
     let mut backoff = Backoff::default();
     let mut etag: Option<String> = None;
     loop {
+        failpoint::hit("agent.follow");
         let usable =
             |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|session| !session.is_lost());
         let Ok(session) = sessions.wait_for(usable).await.map(|session| session.clone()) else { return };

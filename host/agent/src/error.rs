@@ -79,17 +79,27 @@ pub enum Error {
         /// Which.
         part: &'static str,
     },
+    /// A part panicked again and again.
+    #[error("the {part} panicked {times} times within {} s", within.as_secs())]
+    Panicked {
+        /// Which.
+        part: &'static str,
+        /// How often.
+        times: usize,
+        /// Within which time.
+        within: std::time::Duration,
+    },
 }
 
 impl Error {
     /// The exit status, after `sysexits.h`: 64 usage, 65 stored state damaged or too new, 69 the control plane refuses or was never reached,
-    /// 70 a part does not start or ended by itself, 73 the data directory is in use, 77 it cannot be written, 78 it is another user's.
+    /// 70 a part does not start, ended by itself or panicked too often, 73 the data directory is in use, 77 it cannot be written, 78 it is another user's.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::NoIdentity(_) => 64,
             Self::Damaged { .. } => 65,
             Self::Refused { .. } | Self::NotEnrolled { .. } => 69,
-            Self::Start { .. } | Self::Stopped { .. } => 70,
+            Self::Start { .. } | Self::Stopped { .. } | Self::Panicked { .. } => 70,
             Self::InUse { .. } => 73,
             Self::NotWritable { .. } => 77,
             Self::NotOwned { .. } => 78,

@@ -2,6 +2,7 @@
 //!
 //! Owns the file's shape and what counts as healthy. Does not own the numbers in it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -28,6 +29,9 @@ pub struct Healthy {
     pub pending: u64,
     /// The agent's version.
     pub version: String,
+    /// How often each part panicked and was started again since the agent started; only those that did.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub panics: BTreeMap<String, u64>,
 }
 
 /// What the agent that runs in `data` says about itself; an error sentence when none runs, it is not enrolled, or it stopped writing.
@@ -110,6 +114,7 @@ mod tests {
             monitors: 5,
             pending: 7,
             version: "0.1.0".into(),
+            panics: BTreeMap::from([("uplink".into(), 2)]),
         })
     }
 

@@ -23,6 +23,7 @@ mod runner;
 mod schedule;
 mod secrets;
 mod slots;
+mod supervise;
 mod uplink;
 
 pub use error::Error;

@@ -10,7 +10,7 @@ use sandbox::Sandbox;
 use sandbox::bundled::{self, Plugins};
 use spool::Spool;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use wire::config::Configuration;
 
@@ -20,6 +20,7 @@ use crate::identity::Identity;
 use crate::monitors::{self, Monitors};
 use crate::runner::Runner;
 use crate::schedule::Schedule;
+use crate::supervise::{Counts, Panics, keep};
 use crate::uplink::Uplink;
 use crate::uplink::client::Client;
 use crate::uplink::transport::Transport;
@@ -28,10 +29,11 @@ use crate::{Error, Settings, clock, config, secrets};
 /// A running agent.
 pub(crate) struct Parts {
     spool: Spool,
-    runner: JoinHandle<()>,
-    uplink: JoinHandle<()>,
+    /// Each part says why it ended.
+    runner: JoinHandle<Error>,
+    uplink: JoinHandle<Error>,
     /// Those that may be cut at any time: waiting for configuration, preparing it, writing the state file.
-    followers: Vec<JoinHandle<()>>,
+    followers: Vec<JoinHandle<Error>>,
     stop_runner: oneshot::Sender<()>,
     stop_uplink: oneshot::Sender<()>,
 }
@@ -43,7 +45,7 @@ impl Parts {
         transport: Transport,
         identity: Arc<Identity>,
     ) -> Result<Self, Error> {
-        let (kept, configuration) = config::Kept::open(&settings.data)?;
+        let (mut kept, mut configuration) = config::Kept::open(&settings.data)?;
         let sandbox = sandbox(settings)?;
         let plugins = plugins(settings, &sandbox).await?;
         let spool = spool(settings, identity.fresh).await?;
@@ -51,40 +53,46 @@ impl Parts {
 
         let (identities, duties) = (watch::Sender::new(identity.clone()), watch::Sender::new(Duty::Active));
         let client = Client::new(transport, identities.subscribe());
-        let uplink = Uplink::new(client.clone(), spool.clone(), boot_id.clone());
-        let (taken, configurations) = mpsc::channel(1);
-        let (prepared, monitors) = watch::channel(Arc::new(Monitors::new()));
-        let runner = Runner {
+        let mut uplink = Uplink::new(client.clone(), spool.clone(), boot_id.clone());
+        let (taken, mut configurations) = mpsc::channel(1);
+        let (prepared, mut monitors) = watch::channel(Arc::new(Monitors::new()));
+        let mut duty = duties.subscribe();
+        let runner = Arc::new(Runner {
             sandbox,
             spool: spool.clone(),
             secrets: secrets::Source::new(settings.secrets_dir.clone()),
             concurrency: settings.concurrency.max(1),
             boot_id,
-        };
-        let state = State {
+        });
+        let panics = Panics::new();
+        let mut state = State {
             data: settings.data.clone(),
             identity: identity.clone(),
             monitors: monitors.clone(),
             standing: uplink.standing(),
             spool: spool.clone(),
+            panics: panics.watch(),
         };
 
-        let (stop_runner, runner_stopped) = oneshot::channel();
-        let (stop_uplink, uplink_stopped) = oneshot::channel();
-        let schedule = Schedule::new(identity.agent);
+        let (stop_runner, mut runner_stopped) = oneshot::channel();
+        let (stop_uplink, mut uplink_stopped) = oneshot::channel();
+        let mut sessions = uplink.sessions();
         Ok(Self {
             followers: vec![
-                tokio::spawn(config::follow(client, uplink.sessions(), kept, taken)),
-                tokio::spawn(prepare(configuration, configurations, plugins, prepared)),
-                tokio::spawn(state.keep_written()),
+                tokio::spawn(keep("wait for configuration", panics.clone(), async move || {
+                    config::follow(&client, &mut sessions, &mut kept, &taken).await;
+                })),
+                tokio::spawn(keep("preparation of monitors", panics.clone(), async move || {
+                    prepare(&mut configuration, &mut configurations, &plugins, &prepared).await;
+                })),
+                tokio::spawn(keep("state file", panics.clone(), async move || state.keep_written().await)),
             ],
-            runner: tokio::spawn(Arc::new(runner).work(
-                schedule,
-                monitors,
-                duties.subscribe(),
-                runner_stopped,
-            )),
-            uplink: tokio::spawn(uplink.run(uplink_stopped)),
+            runner: tokio::spawn(keep("runner", panics.clone(), async move || {
+                // What ran is lost with the panic, so the plans begin anew.
+                let schedule = Schedule::new(identity.agent);
+                runner.clone().work(schedule, &mut monitors, &mut duty, &mut runner_stopped).await;
+            })),
+            uplink: tokio::spawn(keep("uplink", panics, async move || uplink.run(&mut uplink_stopped).await)),
             spool,
             stop_runner,
             stop_uplink,
@@ -99,9 +107,9 @@ impl Parts {
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             () = spool_ended => Err(Error::Stopped { part: "spool" }),
-            _ = &mut self.runner => Err(Error::Stopped { part: "runner" }),
-            _ = &mut self.uplink => Err(Error::Stopped { part: "uplink" }),
-            part = any(&mut self.followers) => Err(Error::Stopped { part: FOLLOWERS[part] }),
+            ended = &mut self.runner => Err(why("runner", ended)),
+            ended = &mut self.uplink => Err(why("uplink", ended)),
+            ended = any(&mut self.followers) => Err(why("follower", ended)),
         };
         self.followers.iter().for_each(JoinHandle::abort);
         drop(self.stop_runner);
@@ -123,20 +131,23 @@ impl Parts {
 
 /// Turns each configuration into monitors, the one from the disk first.
 async fn prepare(
-    mut configuration: Option<Configuration>,
-    mut configurations: mpsc::Receiver<Configuration>,
-    plugins: Plugins,
-    prepared: watch::Sender<Arc<Monitors>>,
+    configuration: &mut Option<Configuration>,
+    configurations: &mut mpsc::Receiver<Configuration>,
+    plugins: &Plugins,
+    prepared: &watch::Sender<Arc<Monitors>>,
 ) {
     loop {
-        if let Some(configuration) = configuration {
+        // It stays until it is in use: a panic on the way begins with it again.
+        if let Some(configuration) = configuration.clone() {
+            failpoint::hit("agent.prepare");
             let version = configuration.version;
-            let monitors = monitors::prepare(configuration, &plugins, &prepared.borrow());
+            let before = prepared.borrow().clone();
+            let monitors = monitors::prepare(configuration, plugins, &before);
             let broken = monitors.values().filter(|monitor| monitor.work.is_err()).count();
             tracing::info!(version, monitors = monitors.len(), broken, "configuration in use");
             prepared.send_replace(Arc::new(monitors));
         }
-        configuration = configurations.recv().await;
+        *configuration = configurations.recv().await;
         if configuration.is_none() {
             // Whoever waits for configurations ended, and the agent is about to notice.
             return std::future::pending().await;
@@ -151,11 +162,13 @@ struct State {
     monitors: watch::Receiver<Arc<Monitors>>,
     standing: watch::Receiver<crate::uplink::Standing>,
     spool: Spool,
+    panics: watch::Receiver<Counts>,
 }
 
 impl State {
-    async fn keep_written(mut self) {
+    async fn keep_written(&mut self) {
         loop {
+            failpoint::hit("agent.state");
             let healthy = self.now();
             if let Err(error) = health::write(&self.data, Doing::Running(healthy)) {
                 tracing::warn!(%error, "cannot write the state file");
@@ -164,6 +177,7 @@ impl State {
                 () = tokio::time::sleep(health::EVERY) => {}
                 Ok(()) = self.standing.changed() => {}
                 Ok(()) = self.monitors.changed() => {}
+                Ok(()) = self.panics.changed() => {}
             }
         }
     }
@@ -178,6 +192,12 @@ impl State {
             monitors: self.monitors.borrow_and_update().len(),
             pending: self.spool.status().pending,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            panics: self
+                .panics
+                .borrow_and_update()
+                .iter()
+                .map(|(part, n)| ((*part).to_owned(), *n))
+                .collect(),
         }
     }
 }
@@ -227,16 +247,20 @@ fn start(part: &'static str, source: impl std::error::Error + Send + Sync + 'sta
     Error::Start { part, source: Box::new(source) }
 }
 
-/// The index of the first that ends.
-async fn any(tasks: &mut [JoinHandle<()>]) -> usize {
+/// Why a part ended. One whose supervision broke did so too.
+fn why(part: &'static str, ended: Result<Error, JoinError>) -> Error {
+    ended.unwrap_or(Error::Stopped { part })
+}
+
+/// How the first that ends does.
+async fn any(tasks: &mut [JoinHandle<Error>]) -> Result<Error, JoinError> {
     std::future::poll_fn(|context| {
-        let ended = tasks.iter_mut().position(|task| Pin::new(task).poll(context).is_ready());
-        ended.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+        let mut polled = tasks.iter_mut().map(|task| Pin::new(task).poll(context));
+        polled.find(std::task::Poll::is_ready).unwrap_or(std::task::Poll::Pending)
     })
     .await
 }
 
-const FOLLOWERS: [&str; 3] = ["wait for configuration", "preparation of monitors", "state file"];
 /// A little more than what runs get to end.
 const STOP_RUNNER: Duration = Duration::from_millis(1_200);
 /// A little more than what the last batch gets.

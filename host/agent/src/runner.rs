@@ -46,14 +46,15 @@ impl Runner {
     pub(crate) async fn work(
         self: Arc<Self>,
         mut schedule: Schedule,
-        mut monitors: watch::Receiver<Arc<Monitors>>,
-        mut duties: watch::Receiver<Duty>,
-        mut stop: oneshot::Receiver<()>,
+        monitors: &mut watch::Receiver<Arc<Monitors>>,
+        duties: &mut watch::Receiver<Duty>,
+        stop: &mut oneshot::Receiver<()>,
     ) {
         let mut runs = Runs::default();
         let mut current = monitors.borrow_and_update().clone();
         schedule.replace(clock::boot_ms(), wanted(&current, *duties.borrow_and_update()));
         loop {
+            failpoint::hit("agent.runner");
             while runs.len() < self.concurrency
                 && let Some(due) = schedule.take(clock::boot_ms())
             {
@@ -74,7 +75,7 @@ impl Runner {
                 Ok(()) = duties.changed() => {
                     schedule.replace(clock::boot_ms(), wanted(&current, *duties.borrow_and_update()));
                 }
-                _ = &mut stop => break,
+                _ = &mut *stop => break,
             }
         }
         let last = timeout(LAST_RUNS, async { while runs.ended().await.is_some() {} });

@@ -32,5 +32,9 @@ fn sentence(agent: &agent::health::Healthy) -> String {
         (Some(trouble), false) => format!("cut off: {}", output::printable(trouble)),
         (None, false) => "cut off".to_owned(),
     };
-    format!("{name} in {location}, version {version}: {link}; {monitors} monitors, {pending} results to send")
+    let panics: Vec<_> = agent.panics.iter().map(|(part, n)| format!("{part} {n}")).collect();
+    let panics = if panics.is_empty() { String::new() } else { format!("; panicked: {}", panics.join(", ")) };
+    format!(
+        "{name} in {location}, version {version}: {link}; {monitors} monitors, {pending} results to send{panics}"
+    )
 }

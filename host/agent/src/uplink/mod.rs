@@ -70,11 +70,12 @@ impl Uplink {
     }
 
     /// Sends until `stop`, then tries for a moment to send what is left.
-    pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    pub(crate) async fn run(&mut self, stop: &mut oneshot::Receiver<()>) {
         loop {
+            failpoint::hit("agent.uplink");
             tokio::select! {
                 () = self.turn() => {}
-                _ = &mut stop => break,
+                _ = &mut *stop => break,
             }
         }
         let _ = timeout(LAST_WORDS, self.last_words()).await;
