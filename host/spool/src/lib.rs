@@ -4,9 +4,9 @@
 //! Knows nothing of results, of the control plane and of clocks; a thread of its own waits for the disk.
 //!
 //! ```text
-//! spool.rs    the handle: append, peek, release, rewind, status
+//! spool.rs    the handle: append, peek, release, rewind, renumber, status
 //! writer.rs   the thread: groups, one fsync each, opening again after a failure
-//! queue.rs    the rules: numbering, release, eviction with its gap, rewind       (pure over a Store)
+//! queue.rs    the rules: numbering, release, eviction with its gap, rewind, renumber (pure over a Store)
 //! census.rs   what is there at opening, and what is missing                      (pure)
 //! home.rs     the directory: lock, slots, database, quarantine
 //! rescue.rs   what a damaged database still tells

@@ -8,13 +8,17 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::types::Position;
 
 /// The newest layout of markers and records that this version reads and the one it writes.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// Ended epochs whose last seq is remembered. More restarts than this without the control plane lose the exact size of a loss.
 pub(crate) const TAILS: usize = 128;
 
 /// The largest marker in bytes: a slot reserves this much.
-pub(crate) const MARKER_LIMIT: usize = 4 + 5 * 8 + 4 + TAILS * 16 + 8;
+pub(crate) const MARKER_LIMIT: usize = 4 + WORDS * 8 + 4 + TAILS * 16 + 8;
+
+/// Words before the tails; format 1 had the first five.
+const WORDS: usize = 9;
+const WORDS_OF_1: usize = 5;
 
 /// The state of the numbering.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +31,14 @@ pub(crate) struct Marker {
     pub(crate) last: u64,
     /// Everything up to here was released.
     pub(crate) acknowledged: Position,
+    /// What was recorded before this epoch has another numbering now, or belongs to somebody else: nothing goes back behind it.
+    pub(crate) floor: u64,
+    /// The epoch that everything unreleased is being moved to; 0 when no renumbering is under way.
+    pub(crate) moving: u64,
+    /// Stands for the boot of the machine in which it was written; 0 when nobody told.
+    pub(crate) boot: u64,
+    /// Whether it was written by a spool that was closed in order.
+    pub(crate) closed: bool,
     /// Last seq of ended epochs that had entries, the newest [`TAILS`].
     pub(crate) tails: BTreeMap<u64, u64>,
 }
@@ -46,6 +58,11 @@ impl Marker {
         Position::new(self.epoch, self.last)
     }
 
+    /// Before the first position that may be given.
+    pub(crate) fn floor(&self) -> Position {
+        Position::new(self.floor, 0)
+    }
+
     /// Every epoch that had entries with its last seq, the newest epoch included.
     pub(crate) fn ends(&self) -> BTreeMap<u64, u64> {
         let mut ends = self.tails.clone();
@@ -62,10 +79,21 @@ impl Marker {
         }
     }
 
-    /// `format u32, revision, epoch, last, acknowledged (epoch, seq), n u32, n × (epoch, last), xxh3`, little endian.
+    /// `format u32, revision, epoch, last, acknowledged (epoch, seq), floor, moving, boot, closed, n u32, n × (epoch, last), xxh3`,
+    /// little endian; what has no type here is a u64.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = FORMAT.to_le_bytes().to_vec();
-        let words = [self.revision, self.epoch, self.last, self.acknowledged.epoch, self.acknowledged.seq];
+        let words: [u64; WORDS] = [
+            self.revision,
+            self.epoch,
+            self.last,
+            self.acknowledged.epoch,
+            self.acknowledged.seq,
+            self.floor,
+            self.moving,
+            self.boot,
+            u64::from(self.closed),
+        ];
         bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
         bytes.extend_from_slice(&(self.tails.len() as u32).to_le_bytes());
         bytes.extend(
@@ -88,22 +116,28 @@ impl Marker {
         }
         let format = body.first_chunk().map(|chunk| u32::from_le_bytes(*chunk)).ok_or(Unreadable::Broken)?;
         match format {
-            FORMAT => Self::fields(&body[4..]).ok_or(Unreadable::Broken),
+            1 => Self::fields(&body[4..], WORDS_OF_1).ok_or(Unreadable::Broken),
+            FORMAT => Self::fields(&body[4..], WORDS).ok_or(Unreadable::Broken),
             newer => Err(Unreadable::Newer(newer)),
         }
     }
 
-    fn fields(body: &[u8]) -> Option<Self> {
-        let word = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
-        let count = u32::from_le_bytes(body.get(40..44)?.try_into().ok()?) as usize;
-        let tails =
-            (0..count).map(|n| Some((word(44 + 16 * n)?, word(52 + 16 * n)?))).collect::<Option<_>>()?;
+    fn fields(body: &[u8], words: usize) -> Option<Self> {
+        let at = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
+        let word = |n: usize| if n < words { at(8 * n) } else { Some(0) };
+        let tails = 8 * words;
+        let count = u32::from_le_bytes(body.get(tails..tails + 4)?.try_into().ok()?) as usize;
+        let tail = |n: usize| Some((at(tails + 4 + 16 * n)?, at(tails + 12 + 16 * n)?));
         Some(Self {
             revision: word(0)?,
-            epoch: word(8)?,
-            last: word(16)?,
-            acknowledged: Position::new(word(24)?, word(32)?),
-            tails,
+            epoch: word(1)?,
+            last: word(2)?,
+            acknowledged: Position::new(word(3)?, word(4)?),
+            floor: word(5)?,
+            moving: word(6)?,
+            boot: word(7)?,
+            closed: word(8)? != 0,
+            tails: (0..count).map(tail).collect::<Option<_>>()?,
         })
     }
 }
@@ -118,6 +152,10 @@ mod tests {
             epoch: 9,
             last: 77,
             acknowledged: Position::new(8, 3),
+            floor: 7,
+            moving: 9,
+            boot: 0xb007,
+            closed: true,
             tails: [(7, 10), (8, 12)].into(),
         }
     }
@@ -144,10 +182,33 @@ mod tests {
 
     #[test]
     fn a_marker_of_a_newer_version_says_so() {
-        let mut bytes = 2_u32.to_le_bytes().to_vec();
+        assert_eq!(
+            Marker::decode(&sealed((FORMAT + 1).to_le_bytes().to_vec())),
+            Err(Unreadable::Newer(FORMAT + 1))
+        );
+    }
+
+    #[test]
+    fn a_marker_of_format_1_is_read() {
+        let mut bytes = 1_u32.to_le_bytes().to_vec();
+        bytes.extend([20, 9, 40, 8, 3].into_iter().flat_map(u64::to_le_bytes));
+        bytes.extend_from_slice(&1_u32.to_le_bytes());
+        bytes.extend([8, 12].into_iter().flat_map(u64::to_le_bytes));
+        let expected = Marker {
+            revision: 20,
+            epoch: 9,
+            last: 40,
+            acknowledged: Position::new(8, 3),
+            tails: [(8, 12)].into(),
+            ..Marker::default()
+        };
+        assert_eq!(Marker::decode(&sealed(bytes)), Ok(expected));
+    }
+
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
         let checksum = xxh3_64(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
-        assert_eq!(Marker::decode(&bytes), Err(Unreadable::Newer(2)));
+        bytes
     }
 
     #[test]

@@ -29,11 +29,11 @@ pub(crate) enum Luck {
 #[derive(Clone)]
 pub(crate) struct Memory(Arc<Mutex<Contents>>);
 
-type Contents = (BTreeMap<Vec<u8>, Vec<u8>>, Luck);
+type Contents = (BTreeMap<Vec<u8>, Vec<u8>>, Option<(u64, Luck)>);
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new((BTreeMap::new(), Luck::Good))))
+        Self(Arc::new(Mutex::new((BTreeMap::new(), None))))
     }
 
     /// Flips a bit in the last value.
@@ -45,14 +45,24 @@ impl Memory {
 
     /// Decides how the next commit ends.
     pub(crate) fn luck(&self, luck: Luck) {
-        self.0.lock().unwrap().1 = luck;
+        self.luck_after(0, luck);
+    }
+
+    /// Decides how a later commit ends: the one after so many that go well.
+    pub(crate) fn luck_after(&self, commits: u64, luck: Luck) {
+        self.0.lock().unwrap().1 = Some((commits, luck));
     }
 }
 
 impl Store for Memory {
     fn commit(&mut self, changes: Changes) -> Result<(), Fault> {
         let mut disk = self.0.lock().unwrap();
-        let luck = std::mem::replace(&mut disk.1, Luck::Good);
+        let (luck, left) = match disk.1.take() {
+            None => (Luck::Good, None),
+            Some((0, luck)) => (luck, None),
+            Some((commits, luck)) => (Luck::Good, Some((commits - 1, luck))),
+        };
+        disk.1 = left;
         if luck != Luck::Lost {
             for (key, value) in changes {
                 match value {
@@ -84,13 +94,13 @@ impl Store for Memory {
 struct Model {
     entries: BTreeMap<Position, Item>,
     acknowledged: Position,
-    /// The furthest that was ever acknowledged.
-    furthest: Position,
 }
 
 struct Item {
     entry: Entry,
     fate: Fate,
+    /// Whether it ever was acknowledged.
+    acknowledged: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,13 +128,21 @@ impl Model {
         }
         for (n, entry) in entries.iter().enumerate() {
             let position = Position::new(first.epoch, first.seq + n as u64);
-            self.entries.insert(position, Item { entry: entry.clone(), fate: Fate::Held });
+            self.entries
+                .insert(position, Item { entry: entry.clone(), fate: Fate::Held, acknowledged: false });
         }
     }
 
     fn release(&mut self, upto: Position) {
         self.acknowledged = self.acknowledged.max(upto);
-        self.furthest = self.furthest.max(upto);
+        self.entries.range_mut(..=upto).for_each(|(_, item)| item.acknowledged = true);
+    }
+
+    fn renumber(&mut self, epoch: u64) {
+        let moving = self.entries.extract_if(next(self.acknowledged).., |_, _| true).collect::<Vec<_>>();
+        let moved = (1..).map(|seq| Position::new(epoch, seq)).zip(moving.into_iter().map(|(_, item)| item));
+        self.entries.extend(moved);
+        self.acknowledged = Position::new(epoch, 0);
     }
 
     fn lose_the_database(&mut self) {
@@ -154,9 +172,9 @@ impl Model {
                         match gap.reason {
                             Reason::Evicted => assert_eq!(item.fate, Fate::Evicted, "{position}"),
                             Reason::Corrupt => {
-                                assert!(item.fate == Fate::Corrupt || *position <= self.furthest);
+                                assert!(item.fate == Fate::Corrupt || item.acknowledged);
                             }
-                            Reason::Released => assert!(*position <= self.furthest, "{position} in {gap:?}"),
+                            Reason::Released => assert!(item.acknowledged, "{position} in {gap:?}"),
                         }
                         &item.entry
                     });
@@ -190,7 +208,7 @@ impl Dice {
 trait Disk {
     type Store: Store;
     fn open(&mut self, anew: bool) -> Self::Store;
-    fn luck(&mut self, luck: Luck);
+    fn luck_after(&mut self, commits: u64, luck: Luck);
     fn can_fail(&self) -> bool;
 }
 
@@ -204,8 +222,8 @@ impl Disk for Memory {
         self.clone()
     }
 
-    fn luck(&mut self, luck: Luck) {
-        Memory::luck(self, luck);
+    fn luck_after(&mut self, commits: u64, luck: Luck) {
+        Memory::luck_after(self, commits, luck);
     }
 
     fn can_fail(&self) -> bool {
@@ -225,7 +243,7 @@ impl Disk for Real {
         FjallStore::open(&self.0.path().join("queue")).unwrap()
     }
 
-    fn luck(&mut self, _: Luck) {}
+    fn luck_after(&mut self, _: u64, _: Luck) {}
 
     fn can_fail(&self) -> bool {
         false
@@ -239,7 +257,7 @@ fn run(seed: u64, steps: u64, mut disk: impl Disk) {
     let mut queue = Queue::open(disk.open(false), limits, None, 5, None).unwrap();
     let mut number = 0;
     for _ in 0..steps {
-        match dice.roll(20) {
+        match dice.roll(21) {
             0..9 => {
                 let entries = (0..1 + dice.roll(6)).map(|_| {
                     number += 1;
@@ -249,7 +267,7 @@ fn run(seed: u64, steps: u64, mut disk: impl Disk) {
                 let entries = entries.collect::<Vec<_>>();
                 let luck = [Luck::Good, Luck::Lost, Luck::Kept][dice.roll(20).min(2) as usize];
                 let luck = if dice.roll(4) == 0 && disk.can_fail() { luck } else { Luck::Good };
-                disk.luck(luck);
+                disk.luck_after(0, luck);
                 let recorded = queue.marker().recorded();
                 let known = queue.marker().clone();
                 match queue.commit(&entries, None) {
@@ -278,7 +296,7 @@ fn run(seed: u64, steps: u64, mut disk: impl Disk) {
             13..15 => {
                 let to = pick(&model, &mut dice);
                 queue.rewind(to).unwrap();
-                model.acknowledged = model.acknowledged.min(to);
+                model.acknowledged = model.acknowledged.min(to.max(queue.marker().floor()));
             }
             15..18 => {
                 let known = queue.marker().clone();
@@ -295,6 +313,27 @@ fn run(seed: u64, steps: u64, mut disk: impl Disk) {
                 queue = Queue::open(disk.open(true), limits, Some(&known), 5, None).unwrap();
                 assert_eq!(queue.marker().epoch, known.epoch + 1);
             }
+            19 => {
+                let before = queue.marker().clone();
+                let (commits, luck) =
+                    (dice.roll(4), [Luck::Good, Luck::Lost, Luck::Kept][dice.roll(3) as usize]);
+                disk.luck_after(commits, luck);
+                let above =
+                    [Position::START, Position::new(before.epoch + dice.roll(5), 7)][dice.roll(2) as usize];
+                let done = queue.renumber(above);
+                disk.luck_after(0, Luck::Good);
+                if done.is_err() {
+                    drop(queue);
+                    let slots = [None, Some(&before)][dice.roll(2) as usize];
+                    queue = Queue::open(disk.open(false), limits, slots, 5, Some(before.recorded())).unwrap();
+                }
+                let floor = queue.marker().floor;
+                assert_eq!(floor == before.floor, commits == 0 && luck == Luck::Lost && disk.can_fail());
+                if floor != before.floor {
+                    assert!(floor > before.epoch && floor > above.epoch);
+                    model.renumber(floor);
+                }
+            }
             _ => {
                 let after = pick(&model, &mut dice);
                 let page = queue.peek(after, 1 + dice.roll(8) as usize).unwrap();
@@ -310,6 +349,10 @@ fn run(seed: u64, steps: u64, mut disk: impl Disk) {
         assert_eq!(status.bytes, held.map(|(_, item)| cost(item.entry.bytes.len())).sum::<u64>());
         assert_eq!(status.acknowledged, model.acknowledged);
     }
+}
+
+fn next(position: Position) -> Position {
+    Position::new(position.epoch, position.seq + 1)
 }
 
 fn pick(model: &Model, dice: &mut Dice) -> Position {

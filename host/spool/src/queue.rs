@@ -1,5 +1,8 @@
-//! The queue's rules over any [`Store`]: numbering, release, eviction with its gap in the same commit, rewind. One thread calls
-//! it; it knows no files, no clock and no channel. After an `Err` of a verb that writes it is spent: open a new one.
+//! The queue's rules over any [`Store`]: numbering, release, eviction with its gap in the same commit, rewind, renumbering.
+//! One thread calls it; it knows no files, no clock and no channel. After an `Err` of a verb that writes it is spent: open a new one.
+
+mod renumber;
+mod room;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,6 +16,7 @@ use crate::{
     store::{Changes, Fault, Store},
     types::{Entry, Gap, Position, Reason, Status, Stored},
 };
+use room::Oldest;
 
 /// How much the queue holds.
 #[derive(Clone, Copy, Debug)]
@@ -25,9 +29,6 @@ pub(crate) struct Limits {
 
 /// Bytes that one [`Queue::peek`] gives at most, unless the first record alone has more.
 const PEEK_BYTES: usize = 4 * 1024 * 1024;
-
-/// Oldest entries looked up at once when room is made.
-const SWEEP: usize = 1024;
 
 /// Everything recorded and not yet evicted, in order of positions. Whatever stands at or before the acknowledged position was
 /// released, and is kept until its room is needed.
@@ -45,14 +46,6 @@ pub(crate) struct Queue<S> {
     front: VecDeque<Oldest>,
     /// The last entry taken off the front: the store holds none up to it once the commit under way is done.
     swept: Position,
-}
-
-/// What a gap will tell about an entry.
-struct Oldest {
-    position: Position,
-    at_ms: i64,
-    down: bool,
-    cost: u64,
 }
 
 impl<S: Store> Queue<S> {
@@ -101,6 +94,7 @@ impl<S: Store> Queue<S> {
             front: VecDeque::new(),
             swept: Position::START,
         };
+        queue.finish_renumbering()?;
         queue.pending = queue.entries_after(queue.marker.acknowledged, None)?;
         Ok(queue)
     }
@@ -167,8 +161,10 @@ impl<S: Store> Queue<S> {
     }
 
     /// Moves the acknowledged position back to `to`, so that what is held after it is given again; what is not held any
-    /// more becomes a gap `released`. A position that is not before the acknowledged one changes nothing.
+    /// more becomes a gap `released`. A position that is not before the acknowledged one changes nothing, and what was
+    /// recorded before the last renumbering stays where it is.
     pub(crate) fn rewind(&mut self, to: Position) -> Result<(), Fault> {
+        let to = to.max(self.marker.floor());
         if to >= self.marker.acknowledged {
             return Ok(());
         }
@@ -206,77 +202,6 @@ impl<S: Store> Queue<S> {
         self.marker.revision += 1;
         self.marker.acknowledged = position;
         changes.insert(key::MARKER.to_vec(), Some(self.marker.encode()));
-    }
-
-    /// Evicts the oldest entries until this many more fit. The released ones stand before all others and go without a trace.
-    fn make_room(&mut self, entries: u64, bytes: u64, changes: &mut Changes) -> Result<(), Fault> {
-        let before = self.swept;
-        while self.held + entries > self.limits.records || self.bytes + bytes > self.limits.bytes {
-            let Some(oldest) = self.oldest()? else { break };
-            changes.insert(key::record(oldest.position), None);
-            self.held -= 1;
-            self.bytes -= oldest.cost;
-            self.swept = oldest.position;
-            if oldest.position > self.marker.acknowledged {
-                self.pending -= 1;
-                self.evicted += 1;
-                self.miss(&oldest, changes);
-            }
-        }
-        if self.swept > before {
-            let released =
-                self.gaps.range(..self.swept).filter(|(_, gap)| gap.position() <= self.marker.acknowledged);
-            for start in released.map(|(start, _)| *start).collect::<Vec<_>>() {
-                self.gaps.remove(&start);
-                changes.insert(key::record(start), None);
-            }
-        }
-        Ok(())
-    }
-
-    /// Widens the gap before this entry, or begins one.
-    fn miss(&mut self, entry: &Oldest, changes: &mut Changes) {
-        let acknowledged = self.marker.acknowledged;
-        let before = self.gaps.range_mut(..entry.position).next_back().map(|(_, gap)| gap).filter(|gap| {
-            gap.reason == Reason::Evicted
-                && gap.position() > acknowledged
-                && (gap.epoch, gap.to + 1) == (entry.position.epoch, entry.position.seq)
-        });
-        let gap = match before {
-            Some(gap) => {
-                gap.to = entry.position.seq;
-                gap.last_at_ms = Some(entry.at_ms);
-                gap.down = gap.down.map(|down| down + u64::from(entry.down));
-                gap
-            }
-            None => self.gaps.entry(entry.position).or_insert(Gap {
-                epoch: entry.position.epoch,
-                from: entry.position.seq,
-                to: entry.position.seq,
-                reason: Reason::Evicted,
-                first_at_ms: Some(entry.at_ms),
-                last_at_ms: Some(entry.at_ms),
-                down: Some(u64::from(entry.down)),
-            }),
-        };
-        changes.insert(key::record(gap.start()), Some(key::gap(gap)));
-    }
-
-    /// Takes the oldest entry off the read-ahead, filling that first when it is empty.
-    fn oldest(&mut self) -> Result<Option<Oldest>, Fault> {
-        if self.front.is_empty() {
-            let mut front = VecDeque::with_capacity(SWEEP);
-            self.store.scan(&key::record(next(self.swept)), &mut |key, value| {
-                let position = key::position(key);
-                let record = position.and_then(|position| Some((position, key::decode(position, value)?)));
-                if let Some((position, Record::Entry { at_ms, down, bytes })) = record {
-                    front.push_back(Oldest { position, at_ms, down, cost: cost(bytes.len()) });
-                }
-                if front.len() < SWEEP { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })?;
-            self.front = front;
-        }
-        Ok(self.front.pop_front())
     }
 
     /// The part behind this position of the gap that it lies in.

@@ -94,6 +94,16 @@ impl Spool {
         self.ask(|reply| Command::Rewind { to, reply }).await
     }
 
+    /// Gives everything unreleased, entries and gaps in their order, new positions in a fresh epoch above `above`; what is
+    /// appended later follows there. For when the control plane has positions of a later life of this agent: its directory
+    /// was restored or copied. The bytes stay as they are.
+    ///
+    /// Crash-safe: it happens as a whole, if need be at the next opening. Each stretch that moves is logged before it does, as
+    /// `renumbered from=EPOCH/SEQ to=EPOCH/SEQ count=N`.
+    pub async fn renumber(&self, above: Position) -> Result<(), Error> {
+        self.ask(|reply| Command::Renumber { above, reply }).await
+    }
+
     /// How the spool is. Never waits for the disk.
     pub fn status(&self) -> Status {
         Status { busy: self.busy.elapsed(), ..*self.status.borrow() }

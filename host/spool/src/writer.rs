@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Peek { after: Position, limit: usize, reply: Reply<Vec<Stored>> },
     /// Move the acknowledged position back.
     Rewind { to: Position, reply: Reply<()> },
+    /// Move everything unreleased to a fresh epoch.
+    Renumber { above: Position, reply: Reply<()> },
     /// Commit what waits, and end.
     Close { reply: oneshot::Sender<()> },
 }
@@ -221,6 +223,14 @@ impl<H: Source> Writer<H> {
                 self.commit();
                 let done = self.attempt(|queue| queue.rewind(to));
                 self.finish();
+                let _ = reply.send(done.map_err(|fault| error("commit", fault)));
+            }
+            Command::Renumber { above, reply } => {
+                self.commit();
+                let done = self.attempt(|queue| queue.renumber(above));
+                self.finish();
+                // From here on only the slots know that the old positions are not ours, should the database be lost.
+                self.put_slots();
                 let _ = reply.send(done.map_err(|fault| error("commit", fault)));
             }
             Command::Close { .. } => unreachable!("the loop ends on it before it is taken"),
