@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use wire::admin::{
     AgentCreated, AgentState, AgentView, Apply, ApplyAnswer, CreateAgent, GapView, LocationState,
-    MonitorView, ResultView, ResultsPage, Shown,
+    MonitorView, ResultView, ResultsPage, Shown, Transport,
 };
 use wire::{AgentId, Mistake, MonitorId, Problem, Timestamp, signature};
 
@@ -81,6 +81,10 @@ impl Control {
             last_seen: presence.seen_at,
             version: agent.device.as_ref().map(|d| d.version.clone()),
             pending: presence.pending,
+            transport: (state == AgentState::Connected).then(|| {
+                let streams = lock(&self.pushes).has_stream(agent.id);
+                if streams { Transport::Stream } else { Transport::Requests }
+            }),
             created_at: agent.created_at,
         }
     }
@@ -228,7 +232,7 @@ impl Control {
         Ok(Filter { monitor: monitor.transpose()?, agent: agent.transpose()?, since: wanted.since })
     }
 
-    fn views(&self, rows: Vec<Row>) -> Vec<ResultView> {
+    pub(crate) fn views(&self, rows: Vec<Row>) -> Vec<ResultView> {
         let registry = self.registry();
         let names: std::collections::HashMap<_, _> =
             registry.monitors.values().map(|m| (m.id, &m.spec.name)).collect();
@@ -258,7 +262,7 @@ impl Control {
     }
 }
 
-fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> Problem {
+pub(crate) fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> Problem {
     let known: Vec<_> = known.map(String::as_str).collect();
     let hint =
         monitors::nearest(name, &known).map_or(String::new(), |near| format!(": did you mean {near}?"));

@@ -17,6 +17,7 @@ mod judge;
 mod monitors;
 mod page;
 mod pushes;
+mod runs;
 mod serve;
 mod settings;
 mod store;

@@ -1,6 +1,6 @@
-//! What is to be told to agents that are connected: a short queue each, in memory. Owns numbers and bounds; how a push travels is
-//! `api`'s. A push that does not fit or is lost in a restart costs time, never a result: the configuration is asked for anyway, and a
-//! monitor runs at its next planned time.
+//! What is to be told to agents that are connected: a short queue each, in memory. Owns numbers and bounds, and which stream of an
+//! agent is the one; how a push travels is `api`'s. A push that does not fit or is lost in a restart costs time, never a result: the
+//! configuration is asked for anyway, and a monitor runs at its next planned time.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,12 +13,17 @@ use crate::control::{Control, lock};
 #[derive(Debug, Default)]
 pub(crate) struct Pushes {
     queues: HashMap<AgentId, Queue>,
+    /// The open stream of each agent that has one, by a number that no other has.
+    streams: HashMap<AgentId, u64>,
+    opened: u64,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     last: u64,
     waiting: VecDeque<Numbered>,
+    /// ETag of the configuration that the agent was told of last.
+    told: Option<String>,
 }
 
 impl Pushes {
@@ -32,16 +37,56 @@ impl Pushes {
         }
     }
 
-    /// What came after this number; everything up to it has arrived and is forgotten.
-    pub(crate) fn after(&mut self, agent: AgentId, number: u64) -> Vec<Numbered> {
-        let Some(queue) = self.queues.get_mut(&agent) else { return Vec::new() };
-        queue.waiting.retain(|waiting| waiting.number > number);
-        queue.waiting.iter().cloned().collect()
+    /// Adds the news of a configuration, once for each.
+    pub(crate) fn announce(&mut self, agent: AgentId, version: u64, etag: String) {
+        let queue = self.queues.entry(agent).or_default();
+        if queue.told.as_ref() != Some(&etag) {
+            queue.told = Some(etag);
+            self.add(agent, Push::Configuration { version });
+        }
     }
 
-    /// A lease begins: what waited for the one before is moot, and numbers begin again.
+    /// What came after this number. Nothing is forgotten: what was sent may be lost on its way.
+    pub(crate) fn since(&self, agent: AgentId, number: u64) -> Vec<Numbered> {
+        let waiting = self.queues.get(&agent).into_iter().flat_map(|queue| &queue.waiting);
+        waiting.filter(|waiting| waiting.number > number).cloned().collect()
+    }
+
+    /// The agent has everything up to this number: it is forgotten.
+    pub(crate) fn arrived(&mut self, agent: AgentId, number: u64) {
+        if let Some(queue) = self.queues.get_mut(&agent) {
+            queue.waiting.retain(|waiting| waiting.number > number);
+        }
+    }
+
+    /// A lease begins: what waited for the one before is moot, numbers begin again, and its stream ends.
     pub(crate) fn begin(&mut self, agent: AgentId) {
         self.queues.remove(&agent);
+        self.streams.remove(&agent);
+    }
+
+    /// A stream of the agent opens; the one before ends.
+    pub(crate) fn open(&mut self, agent: AgentId) -> u64 {
+        self.opened += 1;
+        self.streams.insert(agent, self.opened);
+        self.opened
+    }
+
+    /// Whether this stream is the agent's.
+    pub(crate) fn is_open(&self, agent: AgentId, stream: u64) -> bool {
+        self.streams.get(&agent) == Some(&stream)
+    }
+
+    /// Whether the agent has a stream.
+    pub(crate) fn has_stream(&self, agent: AgentId) -> bool {
+        self.streams.contains_key(&agent)
+    }
+
+    /// A stream ended.
+    pub(crate) fn close(&mut self, agent: AgentId, stream: u64) {
+        if self.is_open(agent, stream) {
+            self.streams.remove(&agent);
+        }
     }
 }
 
@@ -50,6 +95,17 @@ impl Control {
     pub(crate) fn push(&self, agent: AgentId, push: Push) {
         lock(&self.pushes).add(agent, push);
         self.pushed.send_modify(|n| *n += 1);
+    }
+
+    /// Tells an agent that its configuration is another one, if it is.
+    pub(crate) fn announce(&self, agent: AgentId) {
+        let (configuration, etag) = self.configuration(agent);
+        lock(&self.pushes).announce(agent, configuration.version, etag);
+    }
+
+    /// Whether this is still the agent's lease.
+    pub(crate) fn is_current(&self, agent: AgentId, lease: &str) -> bool {
+        lock(&self.sessions).of(agent, lease).is_some()
     }
 }
 
@@ -62,17 +118,46 @@ mod tests {
 
     use super::*;
 
+    const AGENT: AgentId = AgentId(Uuid::nil());
+
     #[test]
     fn a_push_is_given_until_the_agent_has_it_and_the_newest_stay() {
-        let (agent, mut pushes) = (AgentId(Uuid::nil()), Pushes::default());
-        (1..=300).for_each(|version| pushes.add(agent, Push::Configuration { version }));
-        let waiting = pushes.after(agent, 0);
+        let mut pushes = Pushes::default();
+        (1..=300).for_each(|version| pushes.add(AGENT, Push::Configuration { version }));
+        let waiting = pushes.since(AGENT, 0);
         assert_eq!((waiting.len(), waiting[0].number), (WAITING, 45));
-        assert_eq!(pushes.after(agent, 299).len(), 1);
-        assert_eq!(pushes.after(agent, 299).len(), 1, "it may have been lost on its way");
-        assert_eq!(pushes.after(agent, 300), []);
-        pushes.begin(agent);
-        pushes.add(agent, Push::Rotate);
-        assert_eq!(pushes.after(agent, 0), [Numbered { number: 1, push: Push::Rotate }]);
+        assert_eq!(pushes.since(AGENT, 299).len(), 1);
+        assert_eq!(pushes.since(AGENT, 0).len(), WAITING, "they may have been lost on their way");
+        pushes.arrived(AGENT, 299);
+        assert_eq!(pushes.since(AGENT, 0).len(), 1);
+        pushes.begin(AGENT);
+        pushes.add(AGENT, Push::Rotate);
+        assert_eq!(pushes.since(AGENT, 0), [Numbered { number: 1, push: Push::Rotate }]);
+    }
+
+    #[test]
+    fn a_configuration_is_announced_once_in_a_lease() {
+        let mut pushes = Pushes::default();
+        for (version, etag, waiting) in [(1, "a", 1), (2, "a", 1), (3, "b", 2), (4, "a", 3)] {
+            pushes.announce(AGENT, version, etag.to_owned());
+            assert_eq!(pushes.since(AGENT, 0).len(), waiting, "{version}");
+        }
+        pushes.begin(AGENT);
+        pushes.announce(AGENT, 5, "a".to_owned());
+        assert_eq!(pushes.since(AGENT, 0).len(), 1);
+    }
+
+    #[test]
+    fn the_newest_stream_of_an_agent_is_the_one() {
+        let mut pushes = Pushes::default();
+        let (first, second) = (pushes.open(AGENT), pushes.open(AGENT));
+        assert!(!pushes.is_open(AGENT, first) && pushes.is_open(AGENT, second));
+        pushes.close(AGENT, first);
+        assert!(pushes.has_stream(AGENT));
+        pushes.close(AGENT, second);
+        assert!(!pushes.has_stream(AGENT));
+        let third = pushes.open(AGENT);
+        pushes.begin(AGENT);
+        assert!(!pushes.is_open(AGENT, third));
     }
 }

@@ -70,8 +70,30 @@ pub struct AgentView {
     pub version: Option<String>,
     /// Results that it holds and that are not acknowledged, when last heard from.
     pub pending: Option<u64>,
+    /// How it is reached while it is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// How an agent and its control plane speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// By a WebSocket that the agent keeps open.
+    Stream,
+    /// By HTTPS requests, one of which waits for pushes.
+    Requests,
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Stream => "stream",
+            Self::Requests => "requests",
+        })
+    }
 }
 
 /// A monitor as people write it.
@@ -281,6 +303,26 @@ pub struct ResultsPage {
     pub results: Vec<ResultView>,
     /// For the next request's `after`.
     pub cursor: String,
+}
+
+/// Answer to `POST /v1/monitors/{name}/run?location=&wait=`: one entry a location, in either list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RunAnswer {
+    /// What the agents found.
+    pub results: Vec<ResultView>,
+    /// Where there is no result, and why.
+    pub missing: Vec<NotRun>,
+}
+
+/// A location where a monitor should have run now and has no result yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NotRun {
+    /// Which location.
+    pub location: String,
+    /// The agent that was asked; none when there was none to ask.
+    pub agent: Option<String>,
+    /// For a person.
+    pub reason: String,
 }
 
 /// A gap as `GET /v1/gaps` lists it.

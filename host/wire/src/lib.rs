@@ -12,6 +12,7 @@ pub mod push;
 pub mod results;
 pub mod session;
 pub mod signature;
+pub mod stream;
 pub mod time;
 
 pub use ids::{AgentId, MonitorId, Position, ResultId};

@@ -37,3 +37,11 @@ pub struct Numbered {
     /// The wish.
     pub push: Push,
 }
+
+/// Answer to `GET /v1/pushes?after=&wait=`: what came after that number, in the order of the numbers; empty when nothing came in
+/// time. The way of pushes where no stream can be opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Waiting {
+    /// The pushes.
+    pub pushes: Vec<Numbered>,
+}

@@ -96,6 +96,16 @@ impl Stamp {
         verify(key, &self.answer(asked, status, etag, body), signature)
     }
 
+    /// The control plane's signature over a push to the agent within the lease; `body` is the push as JSON.
+    pub fn sign_push(&self, key: &SigningKey, number: u64, body: &[u8]) -> String {
+        hex::encode(key.sign(self.push(number, body).as_bytes()).to_bytes())
+    }
+
+    /// Whether the push was signed by the holder of `key` for this agent and this lease.
+    pub fn verify_push(&self, key: &VerifyingKey, number: u64, body: &[u8], signature: &str) -> bool {
+        verify(key, &self.push(number, body), signature)
+    }
+
     fn request(&self, method: &str, path: &str, body: &[u8]) -> String {
         let Self { agent, generation, lease, counter } = self;
         let digest = hex::encode(Sha256::digest(body));
@@ -109,6 +119,12 @@ impl Stamp {
         format!(
             "picket-answer-v1\n{method}\n{path}\n{request}\n{agent}\n{lease}\n{counter}\n{status}\n{etag}\n{digest}"
         )
+    }
+
+    fn push(&self, number: u64, body: &[u8]) -> String {
+        let Self { agent, lease, .. } = self;
+        let digest = hex::encode(Sha256::digest(body));
+        format!("picket-push-v1\n{agent}\n{lease}\n{number}\n{digest}")
     }
 }
 
@@ -158,6 +174,19 @@ mod tests {
         assert!(!stamp().verify_request(&public, "POST", "/v1/config", b"{}", &signature));
         assert!(!stamp().verify_request(&public, "POST", "/v1/results", b"{ }", &signature));
         assert!(!stamp().verify_request(&public, "POST", "/v1/results", b"{}", "not hexadecimal"));
+    }
+
+    #[test]
+    fn a_push_counts_only_for_its_agent_its_lease_and_its_number() {
+        let key = SigningKey::from_bytes(&[9; 32]);
+        let public = key.verifying_key();
+        let signature = stamp().sign_push(&key, 3, b"{}");
+        assert!(Stamp { counter: 8, ..stamp() }.verify_push(&public, 3, b"{}", &signature));
+        assert!(!stamp().verify_push(&public, 4, b"{}", &signature));
+        assert!(!stamp().verify_push(&public, 3, b"{ }", &signature));
+        assert!(!Stamp { lease: "m".into(), ..stamp() }.verify_push(&public, 3, b"{}", &signature));
+        let other = Stamp { agent: AgentId(uuid::Uuid::max()), ..stamp() };
+        assert!(!other.verify_push(&public, 3, b"{}", &signature));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod monitors;
 mod reply;
 mod results;
 mod signed;
+mod stream;
 mod uplink;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .route("/v1/agents/{name}", delete(agents::remove))
         .route("/v1/monitors", get(monitors::list))
         .route("/v1/monitors/apply", post(monitors::apply))
+        .route("/v1/monitors/{name}/run", post(monitors::run))
         .route("/v1/monitors/{name}", get(monitors::show).delete(monitors::remove))
         .route("/v1/plugins", get(monitors::plugins))
         .route("/v1/results", get(results::list))
@@ -37,7 +39,9 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .route("/v1/nonce", post(uplink::nonce))
         .route("/v1/hello", post(uplink::hello))
         .route("/v1/config", get(uplink::configuration))
-        .route("/v1/results", post(uplink::results));
+        .route("/v1/results", post(uplink::results))
+        .route("/v1/pushes", get(stream::pushes))
+        .route("/v1/stream", get(stream::open));
     let public = Router::new()
         .route("/healthz", get(healthz))
         .route("/v1/openapi.json", get(async || Json(openapi())));
@@ -83,6 +87,7 @@ const AGENT: &str = "The agent's active token. But for `/v1/nonce` the request i
         monitors::apply,
         monitors::show,
         monitors::remove,
+        monitors::run,
         monitors::plugins,
         results::list,
         results::gaps,
@@ -91,6 +96,7 @@ const AGENT: &str = "The agent's active token. But for `/v1/nonce` the request i
         uplink::hello,
         uplink::configuration,
         uplink::results,
+        stream::pushes,
     ),
     components(schemas(wire::admin::MonitorSpec)),
     tags(

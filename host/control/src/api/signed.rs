@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uuid::Uuid;
 use wire::signature::{Asked, Stamp, header};
+use wire::stream::Down;
 use wire::{AgentId, Problem};
 
 use super::reply::{PROBLEM, bearer, status, unauthorized};
@@ -38,10 +39,31 @@ impl Reply {
         Self { etag, ..self }
     }
 
+    /// 101: a stream opens.
+    pub(super) fn open() -> Self {
+        Self { status: StatusCode::SWITCHING_PROTOCOLS, etag: String::new(), body: vec![] }
+    }
+
     /// 304.
     pub(super) fn not_modified(etag: String) -> Self {
         Self { status: StatusCode::NOT_MODIFIED, etag, body: vec![] }
     }
+}
+
+/// A stamped request whose token is an agent's, and all of its body.
+pub(super) struct Received {
+    pub(super) signed: Signed,
+    pub(super) body: Vec<u8>,
+    pub(super) headers: HeaderMap,
+}
+
+/// An answer with its signature, before it takes its way.
+pub(super) struct Sealed {
+    status: StatusCode,
+    etag: String,
+    kind: &'static str,
+    body: Vec<u8>,
+    signature: String,
 }
 
 /// Reads a stamped request, has it answered, and signs whatever the answer is.
@@ -53,21 +75,25 @@ pub(super) async fn answer<F>(
 where
     F: Future<Output = Result<Reply, Problem>>,
 {
+    let Received { signed, body, headers } = match receive(&control, request).await {
+        Ok(received) => received,
+        Err(problem) => return super::Failure(problem).into_response(),
+    };
+    let (stamp, asked) = (signed.stamp.clone(), signed.asked(&body));
+    let outcome = work(control.clone(), signed, body, headers).await;
+    seal(&control, &stamp, &asked, outcome).into_response()
+}
+
+/// Reads a stamped request. Its problem is answered without a signature.
+pub(super) async fn receive(control: &Control, request: Request) -> Result<Received, Problem> {
     let (parts, body) = request.into_parts();
     let Some(signed) = read(&parts) else {
         let detail = "the request needs an authorization header and the five picket- headers";
-        return super::Failure(unauthorized(detail)).into_response();
+        return Err(unauthorized(detail));
     };
-    if let Err(problem) = control.recognise(&signed) {
-        return super::Failure(problem).into_response();
-    }
-    let body = match whole(body, wire::BODY_LIMIT).await {
-        Ok(body) => body,
-        Err(problem) => return super::Failure(problem).into_response(),
-    };
-    let (stamp, asked) = (signed.stamp.clone(), Asked::new(&signed.method, &signed.path, &body));
-    let outcome = work(control.clone(), signed, body.to_vec(), parts.headers).await;
-    sign(&control, &stamp, &asked, outcome)
+    control.recognise(&signed)?;
+    let body = whole(body, wire::BODY_LIMIT).await?.to_vec();
+    Ok(Received { signed, body, headers: parts.headers })
 }
 
 /// A body that comes in time and has at most `limit` bytes.
@@ -83,12 +109,12 @@ pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, Problem> {
 }
 
 /// The answer with its signature.
-pub(super) fn sign(
+pub(super) fn seal(
     control: &Control,
     stamp: &Stamp,
     asked: &Asked,
     outcome: Result<Reply, Problem>,
-) -> Response {
+) -> Sealed {
     let (Reply { status, etag, body }, kind) = match outcome {
         Ok(reply) => (reply, "application/json"),
         Err(problem) => {
@@ -97,20 +123,37 @@ pub(super) fn sign(
         }
     };
     let signature = stamp.sign_answer(&control.keys.server, asked, status.as_u16(), &etag, &body);
-    let mut headers = vec![(header::SIGNATURE, signature)];
-    if !etag.is_empty() {
-        headers.push((http_header::ETAG.as_str(), etag));
+    Sealed { status, etag, kind, body, signature }
+}
+
+impl IntoResponse for Sealed {
+    fn into_response(self) -> Response {
+        let Self { status, etag, kind, body, signature } = self;
+        let mut headers = vec![(header::SIGNATURE, signature)];
+        if !etag.is_empty() {
+            headers.push((http_header::ETAG.as_str(), etag));
+        }
+        if !body.is_empty() {
+            headers.push((http_header::CONTENT_TYPE.as_str(), kind.to_owned()));
+        }
+        let mut response = (status, body).into_response();
+        response.headers_mut().remove(http_header::CONTENT_TYPE);
+        for (name, value) in headers {
+            let value =
+                value.parse().expect("signatures, tags and types are ASCII without control characters");
+            response.headers_mut().insert(name, value);
+        }
+        response
     }
-    if !body.is_empty() {
-        headers.push((http_header::CONTENT_TYPE.as_str(), kind.to_owned()));
+}
+
+impl Sealed {
+    /// The same answer as a frame of a stream.
+    pub(super) fn into_frame(self, counter: u64) -> Down {
+        let Self { status, etag, body, signature, .. } = self;
+        let body = String::from_utf8(body).expect("JSON is UTF-8");
+        Down::Answer { counter, status: status.as_u16(), etag, retry_after: None, body, signature }
     }
-    let mut response = (status, body).into_response();
-    response.headers_mut().remove(http_header::CONTENT_TYPE);
-    for (name, value) in headers {
-        let value = value.parse().expect("signatures, tags and types are ASCII without control characters");
-        response.headers_mut().insert(name, value);
-    }
-    response
 }
 
 fn read(parts: &Parts) -> Option<Signed> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri, header as http_header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use wire::config::Configuration;
 use wire::enroll::{EnrollAnswer, EnrollRequest};
@@ -44,7 +44,7 @@ pub(super) async fn enroll(
     let lease = request.enrollment_id.to_string();
     let answer = blocking(&control, move |c| c.enroll(&request)).await?;
     let stamp = Stamp { agent: answer.agent_id, generation: answer.generation, lease, counter: 0 };
-    Ok(signed::sign(&control, &stamp, &asked, Ok(Reply::json(&answer))))
+    Ok(signed::seal(&control, &stamp, &asked, Ok(Reply::json(&answer))).into_response())
 }
 
 /// Get a nonce that signs one hello within a minute.
@@ -99,7 +99,7 @@ pub(super) async fn configuration(State(control): State<Arc<Control>>, request: 
     signed::answer(control, request, wait_for_configuration).await
 }
 
-async fn wait_for_configuration(
+pub(super) async fn wait_for_configuration(
     control: Arc<Control>,
     signed: Signed,
     body: Vec<u8>,
@@ -149,15 +149,21 @@ pub(super) struct Stored {
     (status = 422, description = "invalid: a record does not say where it stands", body = Problem),
 ))]
 pub(super) async fn results(State(control): State<Arc<Control>>, request: Request) -> Response {
-    signed::answer(control, request, async |control, signed, body, _| {
-        let (ack, mistakes) = blocking(&control, move |c| {
-            let caller = c.admit(&signed, &body)?;
-            c.ingest(&caller, &body)
-        })
-        .await?;
-        Ok(Reply::json(&Stored { ack, mistakes }))
+    signed::answer(control, request, store).await
+}
+
+pub(super) async fn store(
+    control: Arc<Control>,
+    signed: Signed,
+    body: Vec<u8>,
+    _: HeaderMap,
+) -> Result<Reply, Problem> {
+    let (ack, mistakes) = blocking(&control, move |c| {
+        let caller = c.admit(&signed, &body)?;
+        c.ingest(&caller, &body)
     })
-    .await
+    .await?;
+    Ok(Reply::json(&Stored { ack, mistakes }))
 }
 
 /// Bytes of an enrolment, which anybody may send: a few hundred are enough.

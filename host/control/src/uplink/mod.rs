@@ -6,7 +6,7 @@ mod enrolment;
 mod results;
 mod session;
 
-use wire::signature::Stamp;
+use wire::signature::{Asked, Stamp};
 use wire::{Mistake, Position, Problem};
 
 use crate::agents::Agent;
@@ -20,6 +20,13 @@ pub(crate) struct Signed {
     pub(crate) method: String,
     /// With the query.
     pub(crate) path: String,
+}
+
+impl Signed {
+    /// What the answer is bound to.
+    pub(crate) fn asked(&self, body: &[u8]) -> Asked {
+        Asked::new(&self.method, &self.path, body)
+    }
 }
 
 /// An agent whose request was let in.

@@ -30,6 +30,8 @@ impl Control {
         self.note_version(&agent, &hello.version)?;
         let lease = hex::encode(identity::random::<16>());
         let ended = lock(&self.sessions).begin(agent.id, lease.clone(), hello.recorded);
+        lock(&self.pushes).begin(agent.id);
+        self.pushed.send_modify(|n| *n += 1);
         if let (Some(ended), Some(claimed)) = (&ended, &hello.previous_lease)
             && ended != claimed
         {
