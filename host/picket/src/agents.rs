@@ -182,6 +182,7 @@ mod tests {
                 last_seen: Some("2026-11-20T18:00:00.000Z".parse().unwrap()),
                 version: Some("0.1.0".into()),
                 pending: Some(0),
+                transport: None,
                 created_at: Timestamp::default(),
             },
             AgentView {
@@ -192,6 +193,7 @@ mod tests {
                 last_seen: None,
                 version: None,
                 pending: None,
+                transport: None,
                 created_at: Timestamp::default(),
             },
         ];

@@ -5,6 +5,7 @@ mod agent;
 mod openapi;
 mod page;
 mod process;
+mod stream;
 
 use std::net::SocketAddr;
 use std::path::Path;
