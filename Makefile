@@ -27,6 +27,13 @@ test: ## Install what the tests need, build, run every test
 	@$(MAKE) --no-print-directory plugins
 	@scripts/test
 
+.PHONY: soak
+# ROW=P1,N11 runs only those rows, SEED=7 with that seed.
+soak: ## Run every row of tests/faults in full: kills, cuts, forgeries, full disks, damage, clocks; an hour
+	@scripts/setup test
+	@$(MAKE) --no-print-directory build
+	@PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test faults
+
 .PHONY: build
 # All of the workspace, so that dependencies get the features that the tests use and are not built twice.
 build: plugins ## Build the checks as components and the binary (target/debug/picket)

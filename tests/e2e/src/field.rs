@@ -20,7 +20,13 @@ pub struct Field {
 impl Field {
     /// A running control plane with an empty store.
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("picket-e2e-").tempdir().expect("a temporary directory");
+        Self::named("e2e")
+    }
+
+    /// The same, in a directory whose name begins with this one.
+    pub fn named(name: &str) -> Self {
+        let prefix = format!("picket-{name}-");
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory");
         let mut field = Self { dir, port: process::free_port(), control: None };
         field.start_control();
         field
@@ -146,6 +152,16 @@ impl Field {
     /// The directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+}
+
+impl Drop for Field {
+    /// A test that fails leaves its logs and data to whoever looks for the reason.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("kept {}", self.dir.path().display());
+        }
     }
 }
 

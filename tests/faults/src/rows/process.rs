@@ -1,0 +1,127 @@
+//! P1, P5, P7: kill -9 in the middle of everything, two agents on one directory, SIGTERM with much to say.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use crate::proxy::{Link, Proxy};
+use crate::row::row;
+use crate::{Process, Row, Run, Stage, Tally, pause, until};
+
+pub(super) const ROWS: &[Row] = &[
+    row("P1", "kill -9 while checking and draining", (45, 800), kills),
+    row("P1", "kill -9 while enrolling", (15, 200), enrolling),
+    row("P5", "two agents on one directory", (10, 100), two_agents),
+];
+
+/// Agents side by side on one control plane; each lives for a moment, now with a link, now without, and is killed.
+fn kills(run: &Run) -> Tally {
+    let stage = Stage::new("P1");
+    let locations = ["dc1", "dc2", "dc3"];
+    stage.apply_all(&locations.iter().flat_map(|l| stage.pages(l, 5)).collect::<Vec<_>>());
+    let lanes = run.shares(3).zip(locations).enumerate();
+    let counts: Vec<(usize, u64)> = std::thread::scope(|scope| {
+        let lane = |(n, (cycles, location))| {
+            let stage = &stage;
+            scope.spawn(move || lane(stage, run, n as u64, location, cycles))
+        };
+        let all: Vec<_> = lanes.map(lane).collect();
+        all.into_iter().map(|thread| thread.join().expect("a lane found nothing wrong")).collect()
+    });
+    Tally::of(run.count, "cycles")
+        .and(counts.iter().map(|(recorded, _)| *recorded as u64).sum(), "recorded")
+        .and(0, "lost")
+        .and(0, "twice")
+        .and(counts.iter().map(|(_, back)| back).sum(), "times seen authenticated again")
+        .and(0, "lock-outs")
+}
+
+/// One agent killed `cycles` times: what it recorded, and how often it was seen to be back.
+fn lane(stage: &Stage, run: &Run, salt: u64, location: &str, cycles: u64) -> (usize, u64) {
+    let name = format!("edge-{salt}");
+    let mut rng = run.rng(salt);
+    let proxy = Proxy::start(stage.port());
+    let token = stage.create_agent(&name, location);
+    let start = || stage.start(&name, stage.agent_at(&name, &proxy.url()).env("PICKET_SETUP_TOKEN", &token));
+    let mut agent = start();
+    stage.wait_for_result(&name, Duration::from_secs(60), |_| true);
+    let mut back = 0;
+    for cycle in 0..cycles {
+        // One cycle in three is lived without a link, so that the next one has something to drain.
+        proxy.link(if rng.random_ratio(1, 3) { Link::Refused } else { Link::Up });
+        pause(Duration::from_millis(rng.random_range(50..1_300)));
+        agent.kill();
+        agent = start();
+        if cycle % 10 == 9 {
+            proxy.link(Link::Up);
+            returns(stage, &name);
+            back += 1;
+        }
+    }
+    proxy.link(Link::Up);
+    returns(stage, &name);
+    stop(agent);
+    (stage.whole(&name, Duration::from_secs(60)).recorded, back + 1)
+}
+
+/// Waits until something that the agent recorded after now is stored: it authenticates.
+fn returns(stage: &Stage, name: &str) {
+    let epoch = |v: &serde_json::Value| (v["epoch"].as_u64(), v["seq"].as_u64());
+    let newest = stage.get(&format!("/v1/results?agent={name}&limit=200"));
+    let newest = newest["results"].as_array().and_then(|all| all.iter().map(epoch).max());
+    stage.wait_for_result(name, Duration::from_secs(90), |r| {
+        Some(epoch(r)) > newest && r["delivery"] == "live"
+    });
+}
+
+/// SIGTERM; it has five seconds.
+pub(super) fn stop(agent: Process) {
+    let (status, took) = agent.terminate();
+    assert!(status.success() && took < Duration::from_secs(5), "SIGTERM: {status} after {took:?}");
+}
+
+/// A new agent each time, killed at a random moment of its first seconds, several times; then it is left alone and must enrol.
+fn enrolling(run: &Run) -> Tally {
+    let stage = Stage::new("P1e");
+    let mut rng = run.rng(77);
+    let (mut kills, mut agents) = (0, 0);
+    while kills < run.count {
+        let name = format!("edge-{agents}");
+        let token = stage.create_agent(&name, "dc1");
+        let start = || stage.start(&name, stage.agent(&name).env("PICKET_SETUP_TOKEN", &token));
+        for _ in 0..rng.random_range(1..=4) {
+            let agent = start();
+            pause(Duration::from_millis(rng.random_range(5..150)));
+            agent.kill();
+            kills += 1;
+        }
+        let agent = start();
+        until(&format!("{name} enrols"), Duration::from_secs(60), || {
+            (stage.agent_view(&name)["state"] == "connected").then_some(())
+        });
+        agent.kill();
+        agents += 1;
+    }
+    let Ok(serde_json::Value::Array(all)) = stage.try_get("/v1/agents") else { panic!("agents are a list") };
+    assert_eq!(all.len() as u64, agents, "each setup token made one agent");
+    Tally::of(kills, "kills").and(agents, "agents").and(0, "lock-outs")
+}
+
+/// The second agent on a directory ends with 73, at once, and the first does not notice.
+fn two_agents(run: &Run) -> Tally {
+    let stage = Stage::new("P5");
+    stage.apply_all(&stage.pages("dc1", 3));
+    let agent = stage.start_agent("edge-1", "dc1");
+    stage.wait_for_result("edge-1", Duration::from_secs(60), |_| true);
+    for n in 0..run.count {
+        let mut second = stage.start("second", &mut stage.agent("edge-1"));
+        let status = second.ends(Duration::from_secs(10));
+        assert_eq!(status.code(), Some(73), "the second agent of pair {n}");
+    }
+    stop(agent);
+    let whole = stage.whole("edge-1", Duration::from_secs(20));
+    Tally::of(run.count, "pairs")
+        .and(run.count, "ended with 73")
+        .and(whole.recorded as u64, "recorded")
+        .and(0, "lost")
+}
