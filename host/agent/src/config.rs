@@ -56,12 +56,7 @@ impl Kept {
             source,
         })?;
         let newest = match stored {
-            Stored::Newer(path) => {
-                let problem =
-                    "written by a newer version of picket: run that version, or delete it to fetch it anew"
-                        .to_owned();
-                return Err(Error::Damaged { path, problem });
-            }
+            Stored::Newer { path, format } => return Err(Error::newer(path, format)),
             Stored::Valid(payloads) => {
                 payloads.iter().find_map(|p| serde_json::from_slice::<Configuration>(p).ok())
             }

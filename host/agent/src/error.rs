@@ -92,6 +92,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// What lies in `path` has a format that only later versions read.
+    pub(crate) fn newer(path: PathBuf, format: impl std::fmt::Display) -> Self {
+        let (known, version) = (crate::slots::FORMAT, env!("CARGO_PKG_VERSION"));
+        let problem = format!(
+            "written by a newer version of picket, in format {format}; this is {version}, which reads up to {known}, and it has \
+             changed nothing: run the version that wrote it, or a later one"
+        );
+        Self::Damaged { path, problem }
+    }
+
     /// The exit status, after `sysexits.h`: 64 usage, 65 stored state damaged or too new, 69 the control plane refuses or was never reached,
     /// 70 a part does not start, ended by itself or panicked too often, 73 the data directory is in use, 77 it cannot be written, 78 it is another user's.
     pub fn exit_code(&self) -> u8 {

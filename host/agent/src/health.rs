@@ -52,6 +52,13 @@ pub(crate) enum Doing {
         /// Why the last attempt failed.
         reason: String,
     },
+    /// It was started too often and waits before it does anything.
+    Waiting {
+        /// Starts within five minutes.
+        starts: usize,
+        /// For how long.
+        wait_ms: u64,
+    },
     /// It checks.
     Running(Healthy),
     /// It stopped in order.
@@ -90,6 +97,10 @@ fn judge(written: Written, boot_id: &str, now_ms: u64) -> Result<Healthy, String
     match written.doing {
         Doing::Stopped => Err("the agent was stopped".to_owned()),
         Doing::Enrolling { reason } => Err(format!("not enrolled yet: {reason}")),
+        Doing::Waiting { starts, wait_ms } => Err(format!(
+            "started {starts} times within five minutes, so it waits {} s before it goes on: its log says what ended it",
+            wait_ms.div_ceil(1_000)
+        )),
         _ if silent > STALE_MS => Err(format!("the agent has said nothing for {} s", silent / 1_000)),
         Doing::Running(healthy) => Ok(healthy),
     }
@@ -126,6 +137,7 @@ mod tests {
             (running(), "b", 36_001, false),
             (running(), "another boot", 1_000, false),
             (Doing::Enrolling { reason: "connection refused".into() }, "b", 1_000, false),
+            (Doing::Waiting { starts: 6, wait_ms: 2_000 }, "b", 1_000, false),
             (Doing::Stopped, "b", 1_000, false),
         ] {
             let written = Written { doing, boot_id: "b".into(), written_boot_ms: 1_000 };

@@ -7,6 +7,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 mod clock;
 mod config;
@@ -19,6 +22,7 @@ mod identity;
 mod monitors;
 mod parts;
 mod record;
+mod restarts;
 mod runner;
 mod schedule;
 mod secrets;
@@ -30,6 +34,7 @@ pub use error::Error;
 pub use reqwest::Url;
 
 use health::Doing;
+use restarts::{Looping, Starts};
 use uplink::transport::Transport;
 
 /// What the operator decides. Nothing that the control plane sends can change any of it.
@@ -55,6 +60,9 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// Directory whose files are secrets, by name.
     pub secrets_dir: PathBuf,
+    /// How long the fifth start within five minutes waits; doubles with each further one, up to a minute. With
+    /// zero none waits.
+    pub start_wait: Duration,
 }
 
 impl Settings {
@@ -62,6 +70,8 @@ impl Settings {
     pub const CONCURRENCY: usize = 64;
     /// Where container engines put secrets.
     pub const SECRETS_DIR: &str = "/run/secrets";
+    /// The wait unless told otherwise, which only tests do.
+    pub const START_WAIT: Duration = Duration::from_secs(1);
 }
 
 /// Runs the agent until `shutdown` completes: then what is recorded is flushed, one last batch is tried, and it returns within five
@@ -79,12 +89,29 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         tracing::warn!("not enrolled yet, trying again: {reason}");
         note(Doing::Enrolling { reason: reason.to_owned() });
     };
+    // What a newer version wrote is refused before anything is written beside it.
+    identity::load(&settings.data)?;
+    config::Kept::open(&settings.data)?;
+    let mut starts = Starts::open(&settings.data)?;
+    let looping = starts.begin(&clock::boot_id(), clock::boot_ms(), settings.start_wait);
+    if let Some(Looping { starts, wait }) = looping {
+        tracing::warn!(
+            starts,
+            ?wait,
+            "started too often within five minutes: waiting before anything is done"
+        );
+        note(Doing::Waiting { starts, wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) });
+        if timeout(wait, &mut shutdown).await.is_ok() {
+            note(Doing::Stopped);
+            return Ok(());
+        }
+    }
     let token = settings.setup_token.as_deref();
     let identity =
         identity::enroll::identity(&settings.data, &transport, token, waiting, &mut shutdown).await?;
     tracing::info!(agent = identity.name, location = identity.location, id = %identity.agent, "identity ready");
     let parts = tokio::select! {
-        parts = parts::Parts::start(&settings, transport, identity) => parts?,
+        parts = parts::Parts::start(&settings, transport, identity, starts, looping.is_some()) => parts?,
         // Compiling plugins takes a while; whoever stops the agent does not wait for it.
         () = &mut shutdown => {
             note(Doing::Stopped);

@@ -11,13 +11,14 @@ use sandbox::bundled::{self, Plugins};
 use spool::Spool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use wire::config::Configuration;
 
 use crate::duty::Duty;
 use crate::health::{self, Doing, Healthy};
 use crate::identity::Identity;
 use crate::monitors::{self, Monitors};
+use crate::restarts::{self, Starts};
 use crate::runner::Runner;
 use crate::schedule::Schedule;
 use crate::supervise::{Counts, Panics, keep};
@@ -44,6 +45,8 @@ impl Parts {
         settings: &Settings,
         transport: Transport,
         identity: Arc<Identity>,
+        mut starts: Starts,
+        looping: bool,
     ) -> Result<Self, Error> {
         let (mut kept, mut configuration) = config::Kept::open(&settings.data)?;
         let sandbox = sandbox(settings)?;
@@ -86,13 +89,23 @@ impl Parts {
                     prepare(&mut configuration, &mut configurations, &plugins, &prepared).await;
                 })),
                 tokio::spawn(keep("state file", panics.clone(), async move || state.keep_written().await)),
+                tokio::spawn(keep("count of starts", panics.clone(), async move || {
+                    sleep(restarts::STABLE).await;
+                    starts.lasted();
+                    std::future::pending().await
+                })),
             ],
             runner: tokio::spawn(keep("runner", panics.clone(), async move || {
                 // What ran is lost with the panic, so the plans begin anew.
                 let schedule = Schedule::new(identity.agent);
                 runner.clone().work(schedule, &mut monitors, &mut duty, &mut runner_stopped).await;
             })),
-            uplink: tokio::spawn(keep("uplink", panics, async move || uplink.run(&mut uplink_stopped).await)),
+            uplink: tokio::spawn(keep("uplink", panics, async move || {
+                if looping && timeout(restarts::QUIET, &mut uplink_stopped).await.is_ok() {
+                    return;
+                }
+                uplink.run(&mut uplink_stopped).await;
+            })),
             spool,
             stop_runner,
             stop_uplink,
@@ -236,9 +249,7 @@ async fn spool(settings: &Settings, fresh: bool) -> Result<Spool, Error> {
     let settings = spool::Settings { fallback_epoch, ..spool::Settings::at(settings.data.join("spool")) };
     let opened = tokio::task::spawn_blocking(|| Spool::open(settings)).await;
     opened.map_err(|e| start("spool", e))?.map_err(|error| match error {
-        spool::Error::Newer { ref dir, .. } => {
-            Error::Damaged { path: dir.clone(), problem: error.to_string() }
-        }
+        spool::Error::Newer { dir, found, .. } => Error::newer(dir, found),
         error => start("spool", error),
     })
 }

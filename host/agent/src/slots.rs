@@ -38,7 +38,12 @@ pub(crate) enum Stored {
     /// Files exist and none is valid; whether both exist.
     Damaged { both: bool },
     /// A valid file of a later format: not to be touched.
-    Newer(PathBuf),
+    Newer {
+        /// Which.
+        path: PathBuf,
+        /// Its format; we read up to [`FORMAT`].
+        format: u16,
+    },
 }
 
 impl Slots {
@@ -51,9 +56,9 @@ impl Slots {
             existing += 1;
             match decode(kind, &bytes) {
                 Ok((sequence, payload)) => valid.push((sequence, index, payload)),
-                Err(Invalid::Newer) => {
+                Err(Invalid::Newer(format)) => {
                     let path = slots.path(index);
-                    return Ok((slots, Stored::Newer(path)));
+                    return Ok((slots, Stored::Newer { path, format }));
                 }
                 Err(Invalid::Damaged) => {}
             }
@@ -122,8 +127,9 @@ fn decode(kind: Kind, bytes: &[u8]) -> Result<(u64, Zeroizing<Vec<u8>>), Invalid
     if Sha256::digest(covered).as_slice() != checksum || &covered[..6] != MAGIC || covered[6..8] != kind {
         return Err(Invalid::Damaged);
     }
-    if u16::from_le_bytes(array(&covered[8..10])) > FORMAT {
-        return Err(Invalid::Newer);
+    let format = u16::from_le_bytes(array(&covered[8..10]));
+    if format > FORMAT {
+        return Err(Invalid::Newer(format));
     }
     let sequence = u64::from_le_bytes(array(&covered[10..18]));
     let length = u32::from_le_bytes(array(&covered[18..22]));
@@ -150,12 +156,13 @@ fn read(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
 #[derive(Debug, PartialEq)]
 enum Invalid {
     Damaged,
-    Newer,
+    Newer(u16),
 }
 
 const NAMES: [&str; 2] = ["slot.a", "slot.b"];
 const MAGIC: &[u8; 6] = b"PICKET";
-const FORMAT: u16 = 1;
+/// The newest format that this version reads, and the one it writes.
+pub(crate) const FORMAT: u16 = 1;
 const HEADER: usize = 6 + 2 + 2 + 8 + 4;
 const CHECKSUM: usize = 32;
 
@@ -267,7 +274,10 @@ mod tests {
         let checksum = Sha256::digest(&bytes[..covered]);
         bytes[covered..].copy_from_slice(&checksum);
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(Slots::open(dir.path().join("s"), KIND).unwrap().1, Stored::Newer(_)));
+        assert!(matches!(
+            Slots::open(dir.path().join("s"), KIND).unwrap().1,
+            Stored::Newer { format: 2, .. }
+        ));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `picket agent`: turns options into the agent's settings and signals into its shutdown.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ArgMatches;
 
@@ -72,7 +73,7 @@ Exit status:
   64  the options are wrong, or neither an identity nor a setup token is there
   65  the data directory holds something damaged, or written by a newer version
   69  the control plane refuses the setup token, or was never reached
-  70  a part does not start, or ended by itself
+  70  a part does not start, ended by itself, or panicked too often
   73  the data directory is in use by another agent
   77  the data directory cannot be written
   78  the data directory belongs to another user";
@@ -98,7 +99,14 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
         concurrency: usize::from(args.concurrency),
         ca_file: args.ca_file,
         secrets_dir: args.secrets_dir,
+        start_wait: start_wait(),
     };
     agent::run(settings, signals::shutdown()?).await.map_err(|e| Failure::new(e.exit_code(), e))?;
     Ok(0)
+}
+
+/// The wait of an agent that is started too often. Tests start agents in loops on purpose: builds with debug assertions obey them.
+fn start_wait() -> Duration {
+    let wanted = std::env::var("PICKET_START_WAIT_MS").ok().and_then(|ms| ms.parse().ok());
+    wanted.filter(|_| cfg!(debug_assertions)).map_or(agent::Settings::START_WAIT, Duration::from_millis)
 }

@@ -182,6 +182,8 @@ pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("PICKET_")) {
         command.env_remove(name);
     }
+    // Tests start agents in loops on purpose.
+    command.env("PICKET_START_WAIT_MS", "0");
     command.args(args);
     command
 }

@@ -75,7 +75,7 @@ pub(crate) fn load(data: &Path) -> Result<(Slots, State), Error> {
                 "both slots are damaged: restore them from a backup, or move the directory away and enrol with a new setup token",
             ));
         }
-        Stored::Newer(_) => return Err(damaged("written by a newer version of picket: run that version")),
+        Stored::Newer { path, format } => return Err(Error::newer(path, format)),
         Stored::Valid(payloads) => {
             payloads.iter().find_map(|payload| slot::decode(payload)).ok_or_else(|| {
                 damaged("the slots hold something that is no identity: restore them from a backup")
