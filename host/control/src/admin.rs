@@ -86,6 +86,7 @@ impl Control {
                 if streams { Transport::Stream } else { Transport::Requests }
             }),
             created_at: agent.created_at,
+            warnings: lock(&self.warnings).of(agent.id),
         }
     }
 
@@ -97,7 +98,10 @@ impl Control {
         })?;
         lock(&self.sessions).end(id);
         lock(&self.presence).remove(&id);
-        lock(&self.progress).cursors.remove(&id);
+        lock(&self.warnings).end(id);
+        let mut progress = lock(&self.progress);
+        progress.cursors.remove(&id);
+        progress.ahead.remove(&id);
         Ok(())
     }
 

@@ -15,12 +15,15 @@ use wire::{AgentId, HEARTBEAT_S, MonitorId, Position, Problem, Timestamp};
 use crate::agents::Agent;
 use crate::assign::{self, Candidate, Placement};
 use crate::clock::{Clock, Now};
+use crate::herd::Herd;
 use crate::identity::keys::Keys;
 use crate::identity::lease::Sessions;
+use crate::ingest::Ahead;
 use crate::monitors::{Checks, Monitor};
 use crate::page::Logins;
 use crate::pushes::Pushes;
 use crate::store::{self, Row, Store, Write};
+use crate::warnings::Warnings;
 
 /// The control plane without its server.
 pub(crate) struct Control {
@@ -36,6 +39,8 @@ pub(crate) struct Control {
     pub(crate) presence: Mutex<HashMap<AgentId, Presence>>,
     pub(crate) logins: Mutex<Logins>,
     pub(crate) progress: Mutex<Progress>,
+    pub(crate) herd: Herd,
+    pub(crate) warnings: Mutex<Warnings>,
     /// Arrival of the last result, for those who follow.
     pub(crate) arrived: watch::Sender<u64>,
     /// Counts the changes of what agents are told.
@@ -74,7 +79,18 @@ pub(crate) struct Presence {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) cursors: HashMap<AgentId, Position>,
+    /// What came by the live lane and stands after the cursor.
+    pub(crate) ahead: HashMap<AgentId, Ahead>,
     pub(crate) latest: HashMap<MonitorId, BTreeMap<String, Row>>,
+}
+
+impl Progress {
+    /// The agent's cursor, and the last position that is stored at all.
+    pub(crate) fn reached(&self, agent: AgentId) -> (Position, Position) {
+        let cursor = self.cursors.get(&agent).copied().unwrap_or_default();
+        let ahead = self.ahead.get(&agent).and_then(|ahead| ahead.keys().next_back().copied());
+        (cursor, cursor.max(ahead.unwrap_or_default()))
+    }
 }
 
 /// What a [`Control`] is made of.
@@ -103,6 +119,9 @@ impl Control {
             progress.cursors.insert(agent, cursor);
             presence.entry(agent).or_default().seen_at = Some(at);
         }
+        for (agent, position, id) in kept.ahead {
+            progress.ahead.entry(agent).or_default().insert(position, id);
+        }
         for row in kept.latest {
             progress.latest.entry(row.result.monitor_id).or_default().insert(row.location.clone(), row);
         }
@@ -123,6 +142,8 @@ impl Control {
             presence: Mutex::new(presence),
             logins: Mutex::default(),
             progress: Mutex::new(progress),
+            herd: Herd::default(),
+            warnings: Mutex::default(),
             registry: RwLock::new(Arc::new(registry)),
             placement: RwLock::default(),
             changing: Mutex::default(),

@@ -1,9 +1,14 @@
 //! What becomes of a batch: which records are new, how each came, what is missing, and how far the cursor moves. Pure; the store
 //! writes what is decided here, in one transaction.
+//!
+//! A history has no hole and no overlap up to its cursor. The live lane stores results ahead of it; when the backlog comes to where they
+//! stand, they are passed over.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
-use wire::results::{Delivery, Gap, Record, RunResult};
-use wire::{Mistake, MonitorId, Position};
+use wire::results::{Delivery, Gap, Lane, Record, RunResult};
+use wire::{Mistake, MonitorId, Position, ResultId};
 
 /// One record of a batch, as far as it could be read.
 #[derive(Debug)]
@@ -21,6 +26,30 @@ pub(crate) enum Incoming {
     Gap(Gap),
 }
 
+impl Incoming {
+    /// Of the result, if it is one.
+    pub(crate) fn id(&self) -> Option<ResultId> {
+        match self {
+            Self::Result { result, .. } => Some(result.id),
+            Self::Gap(_) => None,
+        }
+    }
+}
+
+/// Results that came by the live lane and stand after the cursor.
+pub(crate) type Ahead = BTreeMap<Position, ResultId>;
+
+/// What is stored of the agent that sent a batch.
+#[derive(Debug)]
+pub(crate) struct History<'a> {
+    /// Everything up to here is.
+    pub cursor: Position,
+    /// This is beside.
+    pub ahead: &'a Ahead,
+    /// The batch's results that are stored already, wherever they stand.
+    pub known: HashSet<ResultId>,
+}
+
 /// What becomes of a batch.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Decision {
@@ -28,6 +57,10 @@ pub(crate) struct Decision {
     pub results: Vec<(Position, Delivery, RunResult)>,
     /// New gaps: the agent's own, and those noticed here.
     pub gaps: Vec<Gap>,
+    /// Results that were stored ahead elsewhere and stand here from now on.
+    pub moved: Vec<(ResultId, Position)>,
+    /// Positions of stored results that are not ahead any more.
+    pub passed: Vec<Position>,
     /// Everything up to here is then stored.
     pub cursor: Position,
 }
@@ -52,30 +85,65 @@ pub(crate) fn read(records: Vec<Value>) -> Result<(Vec<Incoming>, Vec<Mistake>),
         };
         mistakes.push(Mistake { at: format!("/records/{index}"), message });
         match stands {
-            (Some(epoch), Some(seq)) if epoch > 0 && seq > 0 => read.push(Incoming::Gap(Gap {
-                epoch,
-                from: seq,
-                to: seq,
-                reason: "rejected".into(),
-                first_at: None,
-                last_at: None,
-                down: None,
-            })),
+            (Some(epoch), Some(seq)) if epoch > 0 && seq > 0 => {
+                read.push(Incoming::Gap(gap(epoch, seq, seq, "rejected")));
+            }
             _ => lost = true,
         }
     }
     if lost { Err(mistakes) } else { Ok((read, mistakes)) }
 }
 
-/// Goes through a batch from `cursor` on. `recorded` is the last result recorded before the session began; `interval_ms` knows the
-/// monitors that there are.
+/// What becomes of these records. `recorded` is the last result recorded before the session began; `interval_ms` knows the monitors
+/// that there are.
 pub(crate) fn decide(
-    cursor: Position,
+    lane: Lane,
+    history: &History<'_>,
     recorded: Position,
     interval_ms: impl Fn(MonitorId) -> Option<u64>,
     records: Vec<Incoming>,
 ) -> Decision {
-    let mut decision = Decision { cursor, ..Decision::default() };
+    let delivered = |position, age_ms, result: &RunResult| {
+        delivery(position, recorded, age_ms, interval_ms(result.monitor_id))
+    };
+    match lane {
+        Lane::Live => ahead(history, delivered, records),
+        Lane::Backlog => follow(history, delivered, records),
+    }
+}
+
+/// The live lane: what is new is stored by its id and its position, the cursor stays. Whatever cannot be taken here comes in order later.
+fn ahead(
+    history: &History<'_>,
+    delivered: impl Fn(Position, Option<u64>, &RunResult) -> Delivery,
+    records: Vec<Incoming>,
+) -> Decision {
+    let mut decision = Decision { cursor: history.cursor, ..Decision::default() };
+    let (mut positions, mut ids) = (HashSet::new(), HashSet::new());
+    for record in records {
+        let Incoming::Result { position, age_ms, result } = record else { continue };
+        let room = history.ahead.len() + decision.results.len() < AHEAD_LIMIT;
+        let taken = position <= history.cursor || history.ahead.contains_key(&position);
+        if !room || taken || history.known.contains(&result.id) {
+            continue;
+        }
+        if positions.insert(position) && ids.insert(result.id) {
+            let delivery = delivered(position, age_ms, &result);
+            decision.results.push((position, delivery, *result));
+        }
+    }
+    decision
+}
+
+/// The backlog: in order from the cursor on, which follows. What was stored ahead stays as it is.
+fn follow(
+    history: &History<'_>,
+    delivered: impl Fn(Position, Option<u64>, &RunResult) -> Delivery,
+    records: Vec<Incoming>,
+) -> Decision {
+    let mut decision = Decision { cursor: history.cursor, ..Decision::default() };
+    let elsewhere: HashMap<_, _> = history.ahead.iter().map(|(position, id)| (*id, *position)).collect();
+    let mut ids = HashSet::new();
     for record in records {
         let (epoch, from, to) = match &record {
             Incoming::Result { position, .. } => (position.epoch, position.seq, position.seq),
@@ -87,19 +155,63 @@ pub(crate) fn decide(
         }
         let next = if epoch == decision.cursor.epoch { decision.cursor.seq + 1 } else { 1 };
         if from > next {
-            decision.gaps.push(missing(epoch, next, from - 1));
+            decision.miss(gap(epoch, next, from - 1, "missing"), history.ahead);
         }
         match record {
-            Incoming::Result { position, age_ms, result } => {
-                let known = interval_ms(result.monitor_id);
-                let delivery = delivery(position, recorded, age_ms, known);
-                decision.results.push((position, delivery, *result));
-            }
-            Incoming::Gap(gap) => decision.gaps.push(Gap { from: from.max(next), ..gap }),
+            Incoming::Gap(gap) => decision.miss(Gap { from: from.max(next), ..gap }, history.ahead),
+            // It came by the live lane, or the agent contradicts itself: what stands here stays.
+            Incoming::Result { position, .. } if history.ahead.contains_key(&position) => {}
+            Incoming::Result { position, age_ms, result } => match elsewhere.get(&result.id) {
+                _ if !ids.insert(result.id) => decision.repeat(position),
+                Some(was) => {
+                    decision.moved.push((result.id, position));
+                    decision.passed.push(*was);
+                }
+                None if history.known.contains(&result.id) => decision.repeat(position),
+                None => {
+                    let delivery = delivered(position, age_ms, &result);
+                    decision.results.push((position, delivery, *result));
+                }
+            },
         }
         decision.cursor = end;
     }
+    let passed = history.ahead.range(..=decision.cursor).map(|(position, _)| *position);
+    decision.passed.extend(passed);
+    decision.passed.sort_unstable();
+    decision.passed.dedup();
     decision
+}
+
+impl Decision {
+    /// Adds a gap, but for the positions where a result stands that came ahead.
+    fn miss(&mut self, gap: Gap, ahead: &Ahead) {
+        let at = |seq| Position { epoch: gap.epoch, seq };
+        let mut from = gap.from;
+        let mut cut = false;
+        for (stands, _) in ahead.range(at(gap.from)..=at(gap.to)) {
+            cut = true;
+            if from < stands.seq {
+                self.gaps.push(Gap { from, to: stands.seq - 1, down: None, ..gap.clone() });
+            }
+            from = stands.seq + 1;
+        }
+        if from <= gap.to {
+            let down = gap.down.filter(|_| !cut);
+            self.gaps.push(Gap { from, down, ..gap });
+        }
+    }
+
+    /// Says that the result at this position is stored at another one: nothing is missing, and the seqs stay dense.
+    fn repeat(&mut self, position: Position) {
+        let Position { epoch, seq } = position;
+        match self.gaps.last_mut() {
+            Some(last) if last.reason == REPEATED && (last.epoch, last.to + 1) == (epoch, seq) => {
+                last.to = seq
+            }
+            _ => self.gaps.push(gap(epoch, seq, seq, REPEATED)),
+        }
+    }
 }
 
 /// How a result came. The wall clocks of both sides have no say.
@@ -117,9 +229,15 @@ fn delivery(
     }
 }
 
-fn missing(epoch: u64, from: u64, to: u64) -> Gap {
-    Gap { epoch, from, to, reason: "missing".into(), first_at: None, last_at: None, down: None }
+fn gap(epoch: u64, from: u64, to: u64, reason: &str) -> Gap {
+    Gap { epoch, from, to, reason: reason.into(), first_at: None, last_at: None, down: None }
 }
+
+/// The result stands elsewhere: it was given another position after it had been stored.
+const REPEATED: &str = "repeated";
+
+/// Results of one agent that are stored ahead at most; more come in order.
+const AHEAD_LIMIT: usize = 100_000;
 
 /// Younger than this is never late.
 const LATE_AT_LEAST_MS: u64 = 30_000;

@@ -11,6 +11,7 @@ mod checks;
 mod clock;
 mod control;
 mod error;
+mod herd;
 mod identity;
 mod ingest;
 mod judge;
@@ -22,6 +23,7 @@ mod serve;
 mod settings;
 mod store;
 mod uplink;
+mod warnings;
 
 pub use api::openapi;
 pub use error::Error;

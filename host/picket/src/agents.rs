@@ -76,6 +76,9 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
                 } else {
                     &table
                 })?;
+                for line in warnings(&agents) {
+                    output::line(&line)?;
+                }
             }
         }
         Verb::Delete { agent, access } => {
@@ -100,6 +103,17 @@ fn table(agents: &[AgentView], mut columns: Columns, now: Timestamp) -> String {
         ]);
     }
     columns.text()
+}
+
+/// One line a warning, below the table.
+fn warnings(agents: &[AgentView]) -> Vec<String> {
+    let lines = agents.iter().flat_map(|agent| {
+        let line = |w: &wire::admin::Warning| {
+            format!("warning: {}: {} (since {})", agent.agent, w.detail, output::local(w.since))
+        };
+        agent.warnings.iter().map(line).collect::<Vec<_>>()
+    });
+    lines.collect()
 }
 
 fn welcome(created: &AgentCreated, client: &Client, image: &str) -> String {
@@ -184,6 +198,7 @@ mod tests {
                 pending: Some(0),
                 transport: None,
                 created_at: Timestamp::default(),
+                warnings: vec![],
             },
             AgentView {
                 agent: "edge-2".into(),
@@ -195,6 +210,7 @@ mod tests {
                 pending: None,
                 transport: None,
                 created_at: Timestamp::default(),
+                warnings: vec![],
             },
         ];
         let text =

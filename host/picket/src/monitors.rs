@@ -241,8 +241,6 @@ mod tests {
         let document = document(FILE);
         let sent = Apply { monitors: listed(&document).unwrap(), prune: false, dry_run: false };
         let problem = Problem {
-            code: Problem::INVALID.into(),
-            detail: "1 monitor has mistakes".into(),
             mistakes: vec![
                 Mistake { at: "/monitors/0/config/url".into(), message: "found 7, expected a string".into() },
                 Mistake {
@@ -250,6 +248,7 @@ mod tests {
                     message: "monitor \"shop\": the key \"interval\" is odd".into(),
                 },
             ],
+            ..Problem::new(Problem::INVALID, "1 monitor has mistakes")
         };
         assert_eq!(
             explained(problem, &sent, &document).to_string(),

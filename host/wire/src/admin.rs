@@ -75,6 +75,36 @@ pub struct AgentView {
     pub transport: Option<Transport>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What its owner should look at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// Something about an agent that is no fault of its monitors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Warning {
+    /// What it is about.
+    pub kind: WarningKind,
+    /// Since when, by the control plane's clock and since its start.
+    pub since: Timestamp,
+    /// One line for a person.
+    pub detail: String,
+}
+
+/// What a warning is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WarningKind {
+    /// The agent's clock and the control plane's differ by more than five minutes.
+    Clock,
+}
+
+impl std::fmt::Display for WarningKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Clock => "clock",
+        })
+    }
 }
 
 /// How an agent and its control plane speak.

@@ -31,6 +31,9 @@ pub struct Problem {
     /// What was wrong with the input, one entry a place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,
+    /// Seconds after which it is worth trying again; the `retry-after` header says the same, without the answer's signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
 }
 
 impl Problem {
@@ -71,7 +74,13 @@ impl Problem {
 
     /// A problem without mistakes.
     pub fn new(code: &str, detail: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), detail: detail.into(), mistakes: Vec::new() }
+        Self { code: code.to_owned(), detail: detail.into(), mistakes: Vec::new(), retry_after_s: None }
+    }
+
+    /// There is too much to do: come again after so many seconds.
+    pub fn busy(retry_after_s: u64) -> Self {
+        let detail = format!("the control plane has too much to do: try again in {retry_after_s} s");
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(Self::BUSY, detail) }
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Nonce {
 pub struct Hello {
     /// The agent's version.
     pub version: String,
-    /// The last recorded result. Everything up to it is *buffered*.
+    /// Everything up to here is *buffered*: the last recorded result; after a silence below 15 s what the session before declared.
     pub recorded: Position,
     /// Results not yet acknowledged.
     pub pending: u64,
@@ -36,8 +36,12 @@ pub struct Welcome {
     pub lease: String,
     /// Everything up to here is stored. The agent sends what comes after.
     pub cursor: Position,
+    /// The last position that ever came from this agent, also ahead of the cursor. An agent that recorded less was set back to an
+    /// earlier state: what it holds needs positions after this one.
+    #[serde(default)]
+    pub seen: Position,
     /// Another device spoke as this agent meanwhile and may have used its positions: what is not acknowledged moves to a fresh epoch
-    /// after `cursor` before it is sent.
+    /// after `seen` before it is sent.
     #[serde(default)]
     pub renumber: bool,
 }

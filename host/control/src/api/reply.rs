@@ -25,7 +25,9 @@ impl From<Problem> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self.0).expect("a problem is texts");
-        (status(&self.0), [(header::CONTENT_TYPE, PROBLEM)], body).into_response()
+        let mut response = (status(&self.0), [(header::CONTENT_TYPE, PROBLEM)], body).into_response();
+        response.headers_mut().extend(self.0.retry_after_s.map(|s| (header::RETRY_AFTER, s.into())));
+        response
     }
 }
 
@@ -41,6 +43,7 @@ pub(super) fn status(problem: &Problem) -> StatusCode {
         Problem::INVALID => StatusCode::UNPROCESSABLE_ENTITY,
         Problem::NOT_FOUND => StatusCode::NOT_FOUND,
         Problem::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
+        Problem::BUSY => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

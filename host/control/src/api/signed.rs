@@ -61,6 +61,8 @@ pub(super) struct Received {
 pub(super) struct Sealed {
     status: StatusCode,
     etag: String,
+    /// Seconds after which it is worth trying again.
+    again_s: Option<u64>,
     kind: &'static str,
     body: Vec<u8>,
     signature: String,
@@ -115,6 +117,7 @@ pub(super) fn seal(
     asked: &Asked,
     outcome: Result<Reply, Problem>,
 ) -> Sealed {
+    let again_s = outcome.as_ref().err().and_then(|problem| problem.retry_after_s);
     let (Reply { status, etag, body }, kind) = match outcome {
         Ok(reply) => (reply, "application/json"),
         Err(problem) => {
@@ -123,12 +126,12 @@ pub(super) fn seal(
         }
     };
     let signature = stamp.sign_answer(&control.keys.server, asked, status.as_u16(), &etag, &body);
-    Sealed { status, etag, kind, body, signature }
+    Sealed { status, etag, again_s, kind, body, signature }
 }
 
 impl IntoResponse for Sealed {
     fn into_response(self) -> Response {
-        let Self { status, etag, kind, body, signature } = self;
+        let Self { status, etag, again_s, kind, body, signature } = self;
         let mut headers = vec![(header::SIGNATURE, signature)];
         if !etag.is_empty() {
             headers.push((http_header::ETAG.as_str(), etag));
@@ -138,6 +141,7 @@ impl IntoResponse for Sealed {
         }
         let mut response = (status, body).into_response();
         response.headers_mut().remove(http_header::CONTENT_TYPE);
+        response.headers_mut().extend(again_s.map(|s| (http_header::RETRY_AFTER, s.into())));
         for (name, value) in headers {
             let value =
                 value.parse().expect("signatures, tags and types are ASCII without control characters");
@@ -150,9 +154,9 @@ impl IntoResponse for Sealed {
 impl Sealed {
     /// The same answer as a frame of a stream.
     pub(super) fn into_frame(self, counter: u64) -> Down {
-        let Self { status, etag, body, signature, .. } = self;
+        let Self { status, etag, again_s, body, signature, .. } = self;
         let body = String::from_utf8(body).expect("JSON is UTF-8");
-        Down::Answer { counter, status: status.as_u16(), etag, retry_after: None, body, signature }
+        Down::Answer { counter, status: status.as_u16(), etag, retry_after: again_s, body, signature }
     }
 }
 

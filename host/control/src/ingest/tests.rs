@@ -40,7 +40,17 @@ fn result(epoch: u64, seq: u64) -> Incoming {
 }
 
 fn gap(epoch: u64, from: u64, to: u64) -> Incoming {
-    Incoming::Gap(Gap { reason: "evicted".into(), ..missing(epoch, from, to) })
+    Incoming::Gap(super::gap(epoch, from, to, "evicted"))
+}
+
+/// A history that ends at the cursor.
+fn upto(cursor: Position, ahead: &Ahead) -> History<'_> {
+    History { cursor, ahead, known: ahead.values().copied().collect() }
+}
+
+/// What the backlog lane makes of these.
+fn follow(history: &History<'_>, records: Vec<Incoming>) -> Decision {
+    decide(Lane::Backlog, history, Position::default(), |_| None, records)
 }
 
 /// The positions stored, the gaps as (epoch, from, to, reason), and the cursor.
@@ -51,7 +61,7 @@ fn check(
     gaps: &[(u64, u64, u64, &str)],
     then: Position,
 ) {
-    let decision = decide(cursor, Position::default(), |_| None, records);
+    let decision = follow(&upto(cursor, &Ahead::new()), records);
     let positions: Vec<_> = decision.results.iter().map(|(p, ..)| (p.epoch, p.seq)).collect();
     let found: Vec<_> = decision.gaps.iter().map(|g| (g.epoch, g.from, g.to, g.reason.as_str())).collect();
     assert_eq!((&positions[..], &found[..], decision.cursor), (stored, gaps, then));
@@ -99,7 +109,7 @@ fn results_and_gaps_together_leave_no_hole_and_no_overlap() {
                     (epoch, seq) => result(epoch, seq),
                 })
                 .collect();
-            let decision = decide(cursor, Position::default(), |_| None, records);
+            let decision = follow(&upto(cursor, &Ahead::new()), records);
             decision.results.iter().for_each(|(p, ..)| *covered.entry((p.epoch, p.seq)).or_default() += 1);
             for g in &decision.gaps {
                 (g.from..=g.to).for_each(|seq| *covered.entry((g.epoch, seq)).or_default() += 1);
@@ -111,6 +121,103 @@ fn results_and_gaps_together_leave_no_hole_and_no_overlap() {
             assert!(seqs.iter().all(|(_, n)| **n == 1), "no overlap");
             assert!(seqs.iter().zip(1..).all(|(((_, seq), _), n)| *seq == n), "no hole");
         }
+    }
+}
+
+#[test]
+fn the_live_lane_stores_at_once_without_moving_the_cursor_and_a_repeat_changes_nothing() {
+    let ahead = Ahead::from([(at(2, 7), ResultId(Uuid::from_u128(2 << 64 | 7)))]);
+    let live = |records| decide(Lane::Live, &upto(at(2, 3), &ahead), at(2, 4), |_| None, records);
+    let batch = vec![result(2, 3), result(2, 4), gap(2, 5, 5), result(2, 7), result(2, 9), result(2, 9)];
+    let decision = live(batch);
+    let stored: Vec<_> = decision.results.iter().map(|(p, d, _)| (*p, *d)).collect();
+    assert_eq!(stored, [(at(2, 4), Delivery::Buffered), (at(2, 9), Delivery::Live)]);
+    assert_eq!((decision.cursor, decision.gaps, decision.passed), (at(2, 3), vec![], vec![]));
+}
+
+#[test]
+fn the_backlog_passes_over_what_came_ahead_and_cuts_gaps_around_it() {
+    let id = |seq: u64| ResultId(Uuid::from_u128(1 << 64 | u128::from(seq)));
+    let ahead: Ahead = [5, 6, 9].map(|seq| (at(1, seq), id(seq))).into();
+    let decision = follow(&upto(at(1, 2), &ahead), vec![result(1, 4), result(1, 5), gap(1, 6, 10)]);
+    let stored: Vec<_> = decision.results.iter().map(|(p, ..)| p.seq).collect();
+    let gaps: Vec<_> = decision.gaps.iter().map(|g| (g.from, g.to, g.reason.as_str())).collect();
+    assert_eq!(stored, [4]);
+    assert_eq!(gaps, [(3, 3, "missing"), (7, 8, "evicted"), (10, 10, "evicted")]);
+    assert_eq!((decision.cursor, decision.passed), (at(1, 10), vec![at(1, 5), at(1, 6), at(1, 9)]));
+}
+
+#[test]
+fn a_result_that_got_another_position_is_stored_once_and_both_histories_stay_whole() {
+    let id = |epoch: u64, seq: u64| ResultId(Uuid::from_u128(u128::from(epoch) << 64 | u128::from(seq)));
+    let ahead = Ahead::from([(at(1, 9), id(1, 9))]);
+    let mut history = upto(at(1, 5), &ahead);
+    history.known.extend([id(1, 4), id(1, 5)]);
+    let renumbered = |seq, id| match result(3, seq) {
+        Incoming::Result { position, age_ms, result } => {
+            Incoming::Result { position, age_ms, result: Box::new(RunResult { id, ..*result }) }
+        }
+        gap => gap,
+    };
+    let batch = vec![
+        renumbered(1, id(1, 4)),
+        renumbered(2, id(1, 5)),
+        renumbered(3, id(1, 8)),
+        renumbered(4, id(1, 9)),
+        renumbered(5, id(1, 8)),
+    ];
+    let decision = follow(&history, batch);
+    let gaps: Vec<_> = decision.gaps.iter().map(|g| (g.epoch, g.from, g.to, g.reason.as_str())).collect();
+    assert_eq!(gaps, [(3, 1, 2, "repeated"), (3, 5, 5, "repeated")], "it stands where it was acknowledged");
+    assert_eq!(decision.results.iter().map(|(p, ..)| *p).collect::<Vec<_>>(), [at(3, 3)]);
+    assert_eq!(decision.moved, [(id(1, 9), at(3, 4))], "what only came ahead moves");
+    assert_eq!((decision.passed, decision.cursor), (vec![at(1, 9)], at(3, 5)));
+}
+
+/// An agent that sends by both lanes, loses answers, repeats itself and evicts: afterwards nothing is missing and nothing stands twice.
+#[test]
+fn both_lanes_in_any_order_leave_no_hole_no_overlap_and_no_second_copy() {
+    let mut random = 11_u64;
+    let mut next = |n: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % n
+    };
+    for _ in 0..500 {
+        let recorded = 20 + next(40);
+        let (mut cursor, mut ahead) = (at(0, 0), Ahead::new());
+        let mut stored = std::collections::BTreeMap::<u64, ResultId>::new();
+        let mut covered = std::collections::BTreeMap::<u64, u32>::new();
+        while cursor < at(1, recorded) {
+            let (lane, records) = if next(3) == 0 {
+                let from = 1 + next(recorded);
+                (Lane::Live, (from..=(from + next(6)).min(recorded)).map(|seq| result(1, seq)).collect())
+            } else {
+                // An answer may have been lost: it begins anywhere up to the cursor.
+                let from = 1 + next(cursor.seq + 1);
+                let to = (from + next(12)).min(recorded);
+                let evicted = if next(5) == 0 { to.min(from + next(4)) } else { from - 1 };
+                let first = (evicted >= from).then(|| gap(1, from, evicted));
+                let rest = (evicted + 1..=to).map(|seq| result(1, seq));
+                (Lane::Backlog, first.into_iter().chain(rest).collect())
+            };
+            let history = History { known: stored.values().copied().collect(), ..upto(cursor, &ahead) };
+            let decision = decide(lane, &history, Position::default(), |_| None, records);
+            assert!(decision.moved.is_empty());
+            for (position, _, result) in &decision.results {
+                assert_eq!(stored.insert(position.seq, result.id), None);
+                *covered.entry(position.seq).or_default() += 1;
+                if lane == Lane::Live {
+                    ahead.insert(*position, result.id);
+                }
+            }
+            for g in &decision.gaps {
+                (g.from..=g.to).for_each(|seq| *covered.entry(seq).or_default() += 1);
+            }
+            assert!(decision.passed.iter().all(|position| ahead.remove(position).is_some()));
+            cursor = decision.cursor;
+        }
+        assert!(ahead.is_empty());
+        assert!(covered.values().all(|n| *n == 1) && covered.keys().copied().eq(1..=recorded), "{covered:?}");
     }
 }
 

@@ -102,7 +102,12 @@ fn agent_row(agent: &AgentView, now: wire::Timestamp) -> Markup {
     html! {
         tr {
             th scope="row" { (agent.agent) }
-            td { span class={ "state " (shown) } { (agent.state) } }
+            td {
+                span class={ "state " (shown) } { (agent.state) }
+                @for warning in &agent.warnings {
+                    small.quiet { (warning.kind) ": " (warning.detail) ", since " (frame::ago(Some(warning.since), now)) }
+                }
+            }
             td { (agent.location) }
             td.quiet { (frame::ago(agent.last_seen, now)) }
             td.number { @if let Some(pending) = agent.pending { (pending) } }

@@ -62,6 +62,8 @@ pub(crate) struct Kept {
     pub version: u64,
     /// How far each agent's history is stored, and when the last of it came.
     pub cursors: Vec<(AgentId, Position, Timestamp)>,
+    /// What of each agent's history is stored ahead of its cursor.
+    pub ahead: Vec<(AgentId, Position, ResultId)>,
     /// The latest result of each monitor at each location.
     pub latest: Vec<Row>,
 }
@@ -134,6 +136,12 @@ pub(crate) struct Ingested<'a> {
     pub rows: &'a [Row],
     /// New gaps.
     pub gaps: &'a [KeptGap],
+    /// Those of the results that stand ahead of the cursor.
+    pub ahead: &'a [(Position, ResultId)],
+    /// Positions that are not ahead any more: the cursor passed them, or what stood there moved.
+    pub passed: &'a [Position],
+    /// Results that are stored already and stand elsewhere from now on.
+    pub moved: &'a [(ResultId, Position)],
     /// Those of the results that are now the latest of their monitor and location.
     pub latest: &'a [&'a Row],
 }

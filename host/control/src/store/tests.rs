@@ -50,16 +50,24 @@ fn rows(seqs: std::ops::RangeInclusive<u64>) -> Vec<Row> {
 }
 
 fn ingest(store: &Embedded, rows: &[Row], gaps: &[KeptGap]) -> u64 {
+    let latest = [rows.last().unwrap()];
+    store.ingest(&Ingested { gaps, latest: &latest, ..batch(rows) }).unwrap()
+}
+
+/// The batch of [`ingest`] without gaps.
+fn batch(rows: &[Row]) -> Ingested<'_> {
     let last = rows.last().unwrap();
-    let batch = Ingested {
+    Ingested {
         agent: last.agent,
         cursor: last.position,
         received_at: last.received_at,
         rows,
-        gaps,
-        latest: &[last],
-    };
-    store.ingest(&batch).unwrap()
+        gaps: &[],
+        ahead: &[],
+        passed: &[],
+        moved: &[],
+        latest: &[],
+    }
 }
 
 fn gap(received: Timestamp) -> KeptGap {
@@ -101,6 +109,32 @@ fn what_was_stored_is_there_after_a_reopen() {
     assert_eq!(store.arrivals(0, &Filter::default(), 10).unwrap(), (stored, 3));
     assert_eq!(store.gaps(None, 10).unwrap(), [gap(at(3))]);
     assert_eq!(ingest(&store, &rows(4..=4), &[]), 4, "arrivals go on");
+}
+
+#[test]
+fn what_came_ahead_is_remembered_until_it_is_passed_and_may_move() {
+    let dir = tempfile::tempdir().unwrap();
+    let stored = rows(7..=8);
+    let agent = stored[0].agent;
+    let [first, second] = [0, 1].map(|n: usize| (stored[n].position, stored[n].result.id));
+    let there = Position { epoch: 2, seq: 1 };
+    {
+        let store = Embedded::open(dir.path()).unwrap();
+        let cursor = Position { epoch: 1, seq: 2 };
+        store.ingest(&Ingested { cursor, ahead: &[first, second], ..batch(&stored) }).unwrap();
+        let kept = store.load().unwrap();
+        assert_eq!(kept.ahead, [(agent, first.0, first.1), (agent, second.0, second.1)]);
+        let (passed, moved) = ([first.0], [(first.1, there)]);
+        store.ingest(&Ingested { rows: &[], passed: &passed, moved: &moved, ..batch(&stored) }).unwrap();
+    }
+    let store = Embedded::open(dir.path()).unwrap();
+    assert_eq!(store.load().unwrap().ahead, [(agent, second.0, second.1)]);
+    let (found, arrived) = store.arrivals(0, &Filter::default(), 9).unwrap();
+    let positions = (found[0].position, found[1].position);
+    assert_eq!((positions, arrived), ((there, second.0), 2), "the order of storing stays");
+    assert_eq!(Row { position: first.0, ..found[0].clone() }, stored[0], "and nothing else of it changes");
+    store.commit(&[Write::AgentGone(agent)]).unwrap();
+    assert_eq!(store.load().unwrap().ahead, []);
 }
 
 #[test]

@@ -244,3 +244,105 @@ async fn a_body_over_the_limit_is_refused() {
     let answer = enrolment.body(" ".repeat(16 * 1024 + 1)).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 413);
 }
+
+#[tokio::test]
+async fn what_comes_ahead_of_a_backlog_is_there_at_once_and_stays_live_when_the_backlog_brings_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    plane.apply(json!([shop()])).await;
+    let id = plane.get("/v1/monitors/shop").await["id"].as_str().unwrap().to_owned();
+    let mut device = plane.agent("edge-1").await;
+    let welcome = device.hello(json!({"epoch": 1, "seq": 3})).await;
+    assert_eq!(
+        (&welcome["cursor"], &welcome["seen"]),
+        (&json!({"epoch": 0, "seq": 0}), &json!({"epoch": 0, "seq": 0}))
+    );
+    let at = |s: i64| Timestamp::from_millis(START_MS + s * 1000);
+    let send = async |lane: &str, seqs: std::ops::RangeInclusive<u64>| {
+        let records: Vec<_> = seqs.map(|seq| record(&id, 1, seq, "up", at(seq.cast_signed()))).collect();
+        let body = json!({"lane": lane, "records": records, "pending": 6, "sent_at": at(60)}).to_string();
+        let (status, ack) = device.send(&device.stamp(), Method::POST, "/v1/results", body, None).await;
+        assert_eq!(status, StatusCode::OK, "{ack}");
+        ack["cursor"]["seq"].as_u64().unwrap()
+    };
+    let told = async || {
+        let page = plane.get("/v1/results?after=0").await;
+        let results = page["results"].as_array().unwrap().clone();
+        let told = |r: &Value| (r["seq"].as_u64().unwrap(), r["delivery"].as_str().unwrap().to_owned());
+        results.iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(send("live", 5..=5).await, 0);
+    assert_eq!(send("live", 5..=6).await, 0);
+    let live = |seq| (seq, "live".to_owned());
+    assert_eq!(told().await, [live(5), live(6)]);
+    assert_eq!(plane.get("/v1/monitors/shop").await["state"], "up");
+    assert_eq!(send("backlog", 1..=5).await, 5);
+    assert_eq!(send("backlog", 1..=6).await, 6);
+    let buffered = |seq| (seq, "buffered".to_owned());
+    assert_eq!(told().await, [live(5), live(6), buffered(1), buffered(2), buffered(3), live(4)]);
+    assert_eq!(plane.get("/v1/gaps").await, json!([]));
+    let latest = plane.get("/v1/monitors/shop").await;
+    assert_eq!(latest["by_location"][0]["last_result_at"], json!(at(6)), "what is newer stays the latest");
+    assert_eq!(send("live", 9..=9).await, 6);
+    assert_eq!(device.hello(json!({"epoch": 1, "seq": 9})).await["seen"], json!({"epoch": 1, "seq": 9}));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_a_warning_about_the_agent_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    let heartbeat = async |clock_s: i64| {
+        let sent_at = Timestamp::from_millis(START_MS + 60_000 + clock_s * 1000);
+        let body = json!({"records": [], "pending": 0, "sent_at": sent_at}).to_string();
+        device.send(&device.stamp(), Method::POST, "/v1/results", body, None).await;
+        plane.get("/v1/agents").await[0].clone()
+    };
+    assert_eq!(heartbeat(299).await["warnings"], Value::Null);
+    let told = heartbeat(-7_300).await;
+    assert_eq!(told["warnings"][0]["kind"], "clock");
+    let detail = told["warnings"][0]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("its clock is 121 min behind") || detail.starts_with("its clock is 2 h behind"),
+        "{detail}"
+    );
+    assert_eq!(told["state"], "connected");
+    assert_eq!(heartbeat(-270).await["warnings"].as_array().unwrap().len(), 1);
+    assert_eq!(heartbeat(-200).await["warnings"], Value::Null);
+}
+
+#[tokio::test]
+async fn of_a_herd_so_many_begin_a_session_in_a_second_and_the_others_are_told_when() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    let ask = async || {
+        let asked = reqwest::Client::new().post(format!("{}/v1/nonce", plane.url)).bearer_auth(&device.token);
+        asked.header(header::AGENT, device.id.to_string()).send().await.unwrap()
+    };
+    while plane.control.admit_hello().is_ok() {}
+    let refused = ask().await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    let problem: wire::Problem = refused.json().await.unwrap();
+    assert_eq!((problem.code.as_str(), problem.retry_after_s), ("busy", Some(1)));
+    plane.pass(Duration::from_secs(1));
+    assert_eq!(ask().await.status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_control_plane_with_too_much_to_do_says_so_signed_and_still_takes_signs_of_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    let mut places = vec![];
+    while let Ok(place) = plane.control.admit_batch() {
+        places.push(place);
+    }
+    let result = || record(&Uuid::nil().to_string(), 1, 1, "up", Timestamp::from_millis(START_MS));
+    let (status, problem) = device.results(vec![result()]).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (503, &json!("busy")));
+    assert!((1..=4).contains(&problem["retry_after_s"].as_u64().unwrap()));
+    assert_eq!(device.results(vec![]).await.0, StatusCode::OK);
+    drop(places);
+    assert_eq!(device.results(vec![result()]).await.1, json!({"cursor": {"epoch": 1, "seq": 1}}));
+}

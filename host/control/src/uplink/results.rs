@@ -1,21 +1,25 @@
 //! What an agent of a session gets and brings: its configuration, and a batch of results, stored before it is acknowledged.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::Deserialize;
 use serde_json::Value;
 use wire::config::Configuration;
-use wire::results::Ack;
+use wire::results::{Ack, Lane};
 use wire::{AgentId, BATCH_LIMIT, Mistake, Problem, Timestamp};
 
 use super::{Caller, invalid, json};
 use crate::assign;
-use crate::control::{Control, failed, lock};
-use crate::ingest;
+use crate::control::{Control, Progress, Registry, failed, lock};
+use crate::ingest::{self, Decision, History, Incoming};
 use crate::judge;
 use crate::store::{Ingested, KeptGap, Row};
 
 /// [`wire::results::Batch`] with its records still unread.
 #[derive(Debug, Deserialize)]
 struct RawBatch {
+    #[serde(default)]
+    lane: Lane,
     records: Vec<Value>,
     pending: u64,
     sent_at: Timestamp,
@@ -27,14 +31,14 @@ impl Control {
         // The placement first: monitors that it names and that are gone since are left out.
         let (placement, registry) = (self.placement(), self.registry());
         let ids = placement.get(&agent).cloned().unwrap_or_default();
-        let wanted: std::collections::HashSet<_> = ids.into_iter().collect();
+        let wanted: HashSet<_> = ids.into_iter().collect();
         let monitors = registry.monitors.values().filter(|m| wanted.contains(&m.id));
         assign::configuration(registry.version, monitors)
     }
 
     /// Stores a batch. The answer comes after it is on disk.
     pub(crate) fn ingest(&self, caller: &Caller, body: &[u8]) -> Result<(Ack, Vec<Mistake>), Problem> {
-        let RawBatch { records, pending, sent_at } = json(body)?;
+        let RawBatch { lane, records, pending, sent_at } = json(body)?;
         if records.len() > BATCH_LIMIT {
             let message = format!("found {} records, send at most {BATCH_LIMIT} at once", records.len());
             return Err(invalid(vec![Mistake { at: "/records".into(), message }]));
@@ -45,64 +49,104 @@ impl Control {
         if !mistakes.is_empty() {
             tracing::warn!(agent = agent.name, first = %mistakes[0], "results that cannot be read are stored as a gap");
         }
-        // What is stored now is not pending any more.
-        self.seen(agent.id, Some(pending.saturating_sub(sent)));
-        let received_at = self.now().wall;
-        let skew_s = sent_at.as_millis().saturating_sub(received_at.as_millis()).saturating_abs() / 1000;
-        if skew_s > SKEW_S {
-            tracing::warn!(agent = agent.name, skew_s, "the agent's clock is off");
-        }
+        self.compare_clocks(agent.id, sent_at);
+        let (place, left) = match lane {
+            // The sign of life costs nothing, and a busy control plane needs it most.
+            _ if records.is_empty() => (None, pending),
+            // What is stored ahead comes again.
+            Lane::Live => (Some(self.admit_batch()), pending),
+            Lane::Backlog => (Some(self.admit_batch()), pending.saturating_sub(sent)),
+        };
+        self.seen(agent.id, Some(left));
+        let _place = place.transpose()?;
+        let cursor = self.store(caller, lane, records)?;
+        Ok((Ack { cursor }, mistakes))
+    }
 
+    /// Stores what of these records is new, in one transaction. Gives the cursor.
+    fn store(&self, caller: &Caller, lane: Lane, records: Vec<Incoming>) -> Result<wire::Position, Problem> {
+        let (agent, received_at) = (&caller.agent, self.now().wall);
         let registry = self.registry();
         let mut progress = lock(&self.progress);
-        let cursor = progress.cursors.get(&agent.id).copied().unwrap_or_default();
-        let decision = ingest::decide(cursor, caller.recorded, |m| registry.interval_ms(m), records);
-        if decision.cursor == cursor {
-            return Ok((Ack { cursor }, mistakes));
+        let decision = self.decide(&registry, &progress, caller, lane, records)?;
+        let Decision { results, gaps, moved, passed, cursor } = decision;
+        let before = progress.cursors.get(&agent.id).copied().unwrap_or_default();
+        if cursor == before && results.is_empty() {
+            return Ok(cursor);
         }
-        let ids: Vec<_> = decision.results.iter().map(|(_, _, r)| r.id).collect();
-        let known = self.store.known(&ids).map_err(|e| failed(&e))?;
-        let mut seen = std::collections::HashSet::new();
-        let new =
-            decision.results.into_iter().zip(known).filter(|((_, _, r), known)| !known && seen.insert(r.id));
-        let rows: Vec<_> = new
-            .map(|((position, delivery, result), _)| Row {
-                agent: agent.id,
-                agent_name: agent.name.clone(),
-                location: agent.location.clone(),
-                position,
-                received_at,
-                delivery,
-                result,
-            })
-            .collect();
-        let gaps: Vec<_> = decision
-            .gaps
-            .into_iter()
-            .map(|gap| KeptGap { agent: agent.id, agent_name: agent.name.clone(), received_at, gap })
-            .collect();
-        let mut latest = std::collections::HashMap::<_, &Row>::new();
-        for row in rows.iter().filter(|row| registry.interval_ms(row.result.monitor_id).is_some()) {
-            let monitor = row.result.monitor_id;
-            let stored = progress.latest.get(&monitor).and_then(|l| l.get(&row.location));
-            if latest.get(&monitor).copied().or(stored).is_none_or(|old| judge::replaces(row, old)) {
-                latest.insert(monitor, row);
-            }
-        }
-        let cursor = decision.cursor;
-        let latest: Vec<_> = latest.into_values().collect();
-        let batch =
-            Ingested { agent: agent.id, cursor, received_at, rows: &rows, gaps: &gaps, latest: &latest };
+        let ahead: Vec<_> = match lane {
+            Lane::Live => results.iter().map(|(position, _, result)| (*position, result.id)).collect(),
+            Lane::Backlog => vec![],
+        };
+        let row = |(position, delivery, result)| Row {
+            agent: agent.id,
+            agent_name: agent.name.clone(),
+            location: agent.location.clone(),
+            position,
+            received_at,
+            delivery,
+            result,
+        };
+        let rows: Vec<_> = results.into_iter().map(row).collect();
+        let kept = |gap| KeptGap { agent: agent.id, agent_name: agent.name.clone(), received_at, gap };
+        let gaps: Vec<_> = gaps.into_iter().map(kept).collect();
+        let latest = latest(&registry, &progress, &rows);
+        let batch = Ingested {
+            agent: agent.id,
+            cursor,
+            received_at,
+            rows: &rows,
+            gaps: &gaps,
+            ahead: &ahead,
+            passed: &passed,
+            moved: &moved,
+            latest: &latest,
+        };
+        failpoint::hit("control.ingest.before");
         let arrived = self.store.ingest(&batch).map_err(|e| failed(&e))?;
+        failpoint::hit("control.ingest.after");
         progress.cursors.insert(agent.id, cursor);
+        let stands = progress.ahead.entry(agent.id).or_default();
+        stands.extend(ahead);
+        stands.retain(|position, _| passed.binary_search(position).is_err());
         for row in latest {
             let at = progress.latest.entry(row.result.monitor_id).or_default();
             at.insert(row.location.clone(), row.clone());
         }
         self.arrived.send_if_modified(|last| std::mem::replace(last, arrived) != arrived);
-        Ok((Ack { cursor }, mistakes))
+        Ok(cursor)
+    }
+
+    fn decide(
+        &self,
+        registry: &Registry,
+        progress: &Progress,
+        caller: &Caller,
+        lane: Lane,
+        records: Vec<Incoming>,
+    ) -> Result<Decision, Problem> {
+        let ids: Vec<_> = records.iter().filter_map(Incoming::id).collect();
+        let stored = self.store.known(&ids).map_err(|e| failed(&e))?;
+        let known = ids.into_iter().zip(stored).filter_map(|(id, known)| known.then_some(id));
+        let nothing = ingest::Ahead::new();
+        let history = History {
+            cursor: progress.cursors.get(&caller.agent.id).copied().unwrap_or_default(),
+            ahead: progress.ahead.get(&caller.agent.id).unwrap_or(&nothing),
+            known: known.collect(),
+        };
+        Ok(ingest::decide(lane, &history, caller.recorded, |m| registry.interval_ms(m), records))
     }
 }
 
-/// From here on a clock is said to be off.
-const SKEW_S: i64 = 300;
+/// Those of the rows that are now the latest of their monitor and location.
+fn latest<'a>(registry: &Registry, progress: &Progress, rows: &'a [Row]) -> Vec<&'a Row> {
+    let mut latest = HashMap::<_, &Row>::new();
+    for row in rows.iter().filter(|row| registry.interval_ms(row.result.monitor_id).is_some()) {
+        let monitor = row.result.monitor_id;
+        let stored = progress.latest.get(&monitor).and_then(|l| l.get(&row.location));
+        if latest.get(&monitor).copied().or(stored).is_none_or(|old| judge::replaces(row, old)) {
+            latest.insert(monitor, row);
+        }
+    }
+    latest.into_values().collect()
+}

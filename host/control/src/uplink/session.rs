@@ -13,6 +13,7 @@ impl Control {
     /// A nonce for the next hello of whoever holds this token.
     pub(crate) fn nonce(&self, agent: AgentId, token: &str) -> Result<Nonce, Problem> {
         self.bearer(agent, token, None)?;
+        self.admit_hello()?;
         let fresh = hex::encode(identity::random::<16>());
         let nonce = lock(&self.sessions).give_nonce(agent, fresh, self.now().up_ms);
         Ok(Nonce { nonce })
@@ -44,8 +45,8 @@ impl Control {
             tracing::info!(agent = agent.name, pending = hello.pending, "agent connected");
             self.settle().map_err(|e| failed(&e))?;
         }
-        let cursor = lock(&self.progress).cursors.get(&agent.id).copied().unwrap_or_default();
-        Ok(Welcome { lease, cursor, renumber: false })
+        let (cursor, seen) = lock(&self.progress).reached(agent.id);
+        Ok(Welcome { lease, cursor, seen, renumber: false })
     }
 
     fn note_version(&self, agent: &Agent, version: &str) -> Result<(), Problem> {

@@ -6,6 +6,7 @@
 //! | `meta` | a name | a number |
 //! | `agents`, `monitors` | id | JSON |
 //! | `cursors` | agent | epoch, seq, received |
+//! | `ahead` | agent, epoch, seq | result |
 //! | `rows` | result | arrival, JSON |
 //! | `by_monitor` | monitor, at, result | state, agent |
 //! | `by_time` | at, result | monitor, agent |
@@ -40,6 +41,10 @@ pub(super) fn gap(received: Timestamp, agent: AgentId, epoch: u64, from: u64) ->
 
 pub(super) fn cursor(at: Position, received: Timestamp) -> Vec<u8> {
     [at.epoch.to_be_bytes(), at.seq.to_be_bytes(), time(received)].concat()
+}
+
+pub(super) fn ahead(agent: AgentId, at: Position) -> Vec<u8> {
+    [&agent.0.as_bytes()[..], &at.epoch.to_be_bytes(), &at.seq.to_be_bytes()].concat()
 }
 
 /// What stands behind an arrival: enough to find and to delete every trace of the result.
@@ -84,6 +89,10 @@ impl Reader<'_> {
         let (head, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u64::from_be_bytes(*head))
+    }
+
+    pub(super) fn position(&mut self) -> Option<Position> {
+        Some(Position { epoch: self.u64()?, seq: self.u64()? })
     }
 
     pub(super) fn time(&mut self) -> Option<Timestamp> {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
-use wire::{AgentId, MonitorId, Position, ResultId, Timestamp};
+use wire::{AgentId, MonitorId, ResultId, Timestamp};
 
 use super::{Error, Filter, Ingested, Kept, KeptGap, Point, Row, Store, Write};
 use keys::{Arrival, Reader};
@@ -25,6 +25,7 @@ pub(crate) struct Embedded {
     agents: Keyspace,
     monitors: Keyspace,
     cursors: Keyspace,
+    ahead: Keyspace,
     rows: Keyspace,
     by_monitor: Keyspace,
     by_time: Keyspace,
@@ -64,6 +65,7 @@ impl Embedded {
             agents: keyspace("agents")?,
             monitors: keyspace("monitors")?,
             cursors: keyspace("cursors")?,
+            ahead: keyspace("ahead")?,
             rows: keyspace("rows")?,
             by_monitor: keyspace("by_monitor")?,
             by_time: keyspace("by_time")?,
@@ -99,13 +101,17 @@ impl Store for Embedded {
         let cursors = self.cursors.iter().map(|entry| {
             let (key, value) = entry.into_inner().map_err(reading("a cursor"))?;
             let (mut key, mut value) = (Reader(&key), Reader(&value));
-            let mut read = || {
-                let position = |r: &mut Reader<'_>| Some(Position { epoch: r.u64()?, seq: r.u64()? });
-                Some((AgentId(key.uuid()?), position(&mut value)?, value.time()?))
-            };
+            let mut read = || Some((AgentId(key.uuid()?), value.position()?, value.time()?));
             read().ok_or(Error::Damaged { what: "a cursor" })
         });
+        let ahead = self.ahead.iter().map(|entry| {
+            let (key, value) = entry.into_inner().map_err(reading("a result ahead"))?;
+            let (mut key, mut value) = (Reader(&key), Reader(&value));
+            let mut read = || Some((AgentId(key.uuid()?), key.position()?, ResultId(value.uuid()?)));
+            read().ok_or(Error::Damaged { what: "a result ahead" })
+        });
         Ok(Kept {
+            ahead: ahead.collect::<Result<_, _>>()?,
             agents: all(&self.agents, "an agent")?,
             monitors: all(&self.monitors, "a monitor")?,
             version,
@@ -122,6 +128,9 @@ impl Store for Embedded {
                 Write::AgentGone(id) => {
                     batch.remove(&self.agents, id.0.as_bytes());
                     batch.remove(&self.cursors, id.0.as_bytes());
+                    for entry in self.ahead.prefix(id.0.as_bytes()) {
+                        batch.remove(&self.ahead, entry.key().map_err(reading("a result ahead"))?);
+                    }
                 }
                 Write::Monitor(m) => batch.insert(&self.monitors, m.id.0.as_bytes(), bytes(m)),
                 Write::MonitorGone(id) => {
@@ -148,6 +157,23 @@ impl Store for Embedded {
         for kept in ingested.gaps {
             let key = keys::gap(kept.received_at, kept.agent, kept.gap.epoch, kept.gap.from);
             batch.insert(&self.gaps, key, bytes(kept));
+        }
+        for (position, id) in ingested.ahead {
+            batch.insert(&self.ahead, keys::ahead(ingested.agent, *position), id.0.as_bytes());
+        }
+        for position in ingested.passed {
+            batch.remove(&self.ahead, keys::ahead(ingested.agent, *position));
+        }
+        for (id, position) in ingested.moved {
+            // One that is gone was forgotten meanwhile.
+            if let Some((arrival, row)) = self.row(*id)? {
+                let row = Row { position: *position, ..row };
+                batch.insert(
+                    &self.rows,
+                    id.0.as_bytes(),
+                    [&arrival.to_be_bytes()[..], &bytes(&row)].concat(),
+                );
+            }
         }
         for row in ingested.latest {
             batch.insert(&self.latest, keys::latest(row.result.monitor_id, &row.location), bytes(row));
