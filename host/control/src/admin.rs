@@ -6,9 +6,11 @@ use wire::admin::{
     AgentCreated, AgentState, AgentView, Apply, ApplyAnswer, CreateAgent, GapView, LocationState,
     MonitorView, ResultView, ResultsPage, Shown, Transport,
 };
+use wire::event::AgentEventKind;
+use wire::push::Push;
 use wire::{AgentId, Mistake, MonitorId, Problem, Timestamp, signature};
 
-use crate::agents::{Agent, Setup, name_mistake};
+use crate::agents::{Agent, Device, Setup, name_mistake};
 use crate::control::{Control, Registry, Written, failed, lock};
 use crate::identity;
 use crate::judge;
@@ -68,8 +70,12 @@ impl Control {
 
     fn agent_view(&self, agent: &Agent) -> AgentView {
         let presence = lock(&self.presence).get(&agent.id).copied().unwrap_or_default();
+        let stands_by = lock(&self.sessions).is_forked(agent.id, self.now().up_ms);
         let state = match &agent.device {
             None => AgentState::Created,
+            Some(device) if device.revoked => AgentState::Revoked,
+            Some(_) if self.wants_approval(agent) => AgentState::Approval,
+            Some(_) if stands_by => AgentState::Standby,
             Some(_) if self.is_connected(agent.id) => AgentState::Connected,
             Some(_) => AgentState::Away,
         };
@@ -87,7 +93,47 @@ impl Control {
             }),
             created_at: agent.created_at,
             warnings: lock(&self.warnings).of(agent.id),
+            recoveries: agent.device.as_ref().map_or(0, |d| d.recoveries),
         }
+    }
+
+    /// Revokes an agent: it stops, keeps its identity and what it recorded, and asks once a minute.
+    pub(crate) fn revoke_agent(&self, name: &str) -> Result<AgentView, Problem> {
+        let detail = "revoked by its owner: it stops, and keeps its identity and what it recorded".to_owned();
+        self.admit_device(name, AgentEventKind::Revoked, detail, |device, _| device.revoked = true)
+    }
+
+    /// Approves an agent: one that was revoked, and one that was silent for too long.
+    pub(crate) fn approve_agent(&self, name: &str) -> Result<AgentView, Problem> {
+        let detail = "approved by its owner".to_owned();
+        self.admit_device(name, AgentEventKind::Approved, detail, |device, now| {
+            device.revoked = false;
+            device.approved_at = now;
+        })
+    }
+
+    fn admit_device(
+        &self,
+        name: &str,
+        kind: AgentEventKind,
+        detail: String,
+        update: impl FnOnce(&mut Device, Timestamp),
+    ) -> Result<AgentView, Problem> {
+        let now = self.now().wall;
+        let agent = self.change(|registry| {
+            let Some(agent) = registry.agents.get_mut(name) else {
+                return Err(no_such("agent", name, registry.agents.keys()));
+            };
+            let Some(device) = &mut agent.device else {
+                let detail = format!("agent {name} is not enrolled: its setup token is still to be used");
+                return Err(Problem::new(Problem::CONFLICT, detail));
+            };
+            update(device, now);
+            let agent = agent.clone();
+            Ok((vec![Written::Agent(agent.clone(), true), agent.event(kind, detail, now)], agent))
+        })?;
+        self.push(agent.id, Push::Hello);
+        Ok(self.agent_view(&agent))
     }
 
     /// Deletes an agent and its identity; its results stay.
@@ -102,6 +148,7 @@ impl Control {
         let mut progress = lock(&self.progress);
         progress.cursors.remove(&id);
         progress.ahead.remove(&id);
+        lock(&self.told_events).forget(id);
         Ok(())
     }
 
@@ -166,7 +213,7 @@ impl Control {
         let latest = lock(&self.progress).latest.get(&monitor.id).cloned().unwrap_or_default();
         let state_at = |location: &String| {
             let row = latest.get(location);
-            let mut here = registry.agents.values().filter(|a| a.location == *location && a.device.is_some());
+            let mut here = registry.agents.values().filter(|a| a.location == *location && a.is_wanted());
             let present = here.any(|a| self.is_present(a.id));
             LocationState {
                 location: location.clone(),

@@ -5,6 +5,8 @@ use uuid::Uuid;
 use wire::enroll::EnrollRequest;
 use wire::{AgentId, Mistake, Problem, Timestamp, signature};
 
+use crate::identity::token::Tokens;
+
 /// An agent from `picket agents create` on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Agent {
@@ -38,14 +40,25 @@ pub(crate) struct Device {
     pub enrollment_id: Uuid,
     /// Ed25519, lower-case hexadecimal.
     pub public_key: String,
-    /// Of the active token, lower-case hexadecimal.
-    pub token_sha256: String,
-    /// Of the active token.
-    pub generation: u64,
+    /// By what it is recognised.
+    #[serde(flatten)]
+    pub tokens: Tokens,
     /// The agent's version, as last told.
     pub version: String,
     /// Whether it made an authenticated request: from then on the setup token is burned.
     pub active: bool,
+    /// When it was last heard from, to the hour: it outlives a restart.
+    #[serde(default)]
+    pub seen_at: Timestamp,
+    /// When its owner approved it last.
+    #[serde(default)]
+    pub approved_at: Timestamp,
+    /// Whether its owner revoked it.
+    #[serde(default)]
+    pub revoked: bool,
+    /// How often it recovered with its device key.
+    #[serde(default)]
+    pub recoveries: u64,
 }
 
 impl Agent {
@@ -67,7 +80,7 @@ impl Agent {
         if let Some(device) = &self.device {
             let same = device.enrollment_id == *enrollment_id
                 && device.public_key == *public_key
-                && device.token_sha256 == *token_sha256;
+                && device.tokens.token_sha256 == *token_sha256;
             return if same && !device.active { Ok(self.clone()) } else { Err(self.used()) };
         }
         if now >= self.setup.expires_at {
@@ -80,12 +93,20 @@ impl Agent {
         let device = Device {
             enrollment_id: *enrollment_id,
             public_key: public_key.clone(),
-            token_sha256: token_sha256.clone(),
-            generation: 1,
+            tokens: Tokens::first(token_sha256, now),
             version: version.chars().take(64).collect(),
             active: false,
+            seen_at: now,
+            approved_at: now,
+            revoked: false,
+            recoveries: 0,
         };
         Ok(Self { device: Some(device), ..self.clone() })
+    }
+
+    /// Whether its owner wants it to work: it enrolled and is not revoked.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| !device.revoked)
     }
 
     fn used(&self) -> Problem {
@@ -107,11 +128,13 @@ pub(crate) fn name_mistake(name: &str) -> Option<String> {
     (!good).then(|| format!("{:?} is not a name: write {rule}", name.chars().take(80).collect::<String>()))
 }
 
-fn is_sha256(text: &str) -> bool {
+/// Whether this is a hash as agents send it.
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-fn invalid(at: &str, message: &str) -> Problem {
+/// The problem of a request with one mistake.
+pub(crate) fn invalid(at: &str, message: &str) -> Problem {
     let mistakes = vec![Mistake { at: at.to_owned(), message: message.to_owned() }];
     Problem { mistakes, ..Problem::new(Problem::INVALID, "the request has a mistake") }
 }

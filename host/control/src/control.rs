@@ -9,15 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use wire::event::AgentEvent;
 use wire::plugin::PluginView;
 use wire::{AgentId, HEARTBEAT_S, MonitorId, Position, Problem, Timestamp};
 
 use crate::agents::Agent;
 use crate::assign::{self, Candidate, Placement};
 use crate::clock::{Clock, Now};
+use crate::events::Told;
 use crate::herd::Herd;
 use crate::identity::keys::Keys;
-use crate::identity::lease::Sessions;
+use crate::identity::lease::{Nonces, Sessions};
 use crate::ingest::Ahead;
 use crate::monitors::{Checks, Monitor};
 use crate::page::Logins;
@@ -36,6 +38,9 @@ pub(crate) struct Control {
     /// Whether browsers reach us by TLS.
     pub(crate) secure: bool,
     pub(crate) sessions: Mutex<Sessions>,
+    /// Given out for recoveries.
+    pub(crate) challenges: Mutex<Nonces>,
+    pub(crate) told_events: Mutex<Told>,
     pub(crate) presence: Mutex<HashMap<AgentId, Presence>>,
     pub(crate) logins: Mutex<Logins>,
     pub(crate) progress: Mutex<Progress>,
@@ -139,6 +144,8 @@ impl Control {
             pushed: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             sessions: Mutex::default(),
+            challenges: Mutex::default(),
+            told_events: Mutex::default(),
             presence: Mutex::new(presence),
             logins: Mutex::default(),
             progress: Mutex::new(progress),
@@ -220,7 +227,7 @@ impl Control {
         let candidates: Vec<_> = registry
             .agents
             .values()
-            .filter(|a| a.device.is_some())
+            .filter(|a| a.is_wanted())
             .map(|a| Candidate { id: a.id, location: a.location.clone(), present: self.is_present(a.id) })
             .collect();
         assign::place(registry.monitors.values(), &candidates)
@@ -271,19 +278,21 @@ pub(crate) enum Written {
     /// `true` where monitors may move because of it.
     Agent(Agent, bool),
     AgentGone(AgentId),
+    Event(AgentId, AgentEvent),
     Monitor(Monitor),
     MonitorGone(MonitorId),
 }
 
 impl Written {
     fn moves_monitors(&self) -> bool {
-        !matches!(self, Self::Agent(_, false))
+        !matches!(self, Self::Agent(_, false) | Self::Event(..))
     }
 
     fn as_write(&self) -> Write<'_> {
         match self {
             Self::Agent(agent, _) => Write::Agent(agent),
             Self::AgentGone(id) => Write::AgentGone(*id),
+            Self::Event(id, event) => Write::Event(*id, event),
             Self::Monitor(monitor) => Write::Monitor(monitor),
             Self::MonitorGone(id) => Write::MonitorGone(*id),
         }

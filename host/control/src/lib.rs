@@ -11,6 +11,7 @@ mod checks;
 mod clock;
 mod control;
 mod error;
+mod events;
 mod herd;
 mod identity;
 mod ingest;

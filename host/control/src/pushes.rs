@@ -105,7 +105,7 @@ impl Control {
 
     /// Whether this is still the agent's lease.
     pub(crate) fn is_current(&self, agent: AgentId, lease: &str) -> bool {
-        lock(&self.sessions).of(agent, lease).is_some()
+        lock(&self.sessions).of(agent, lease, self.now().up_ms).is_some()
     }
 }
 

@@ -199,6 +199,7 @@ mod tests {
                 transport: None,
                 created_at: Timestamp::default(),
                 warnings: vec![],
+                recoveries: 0,
             },
             AgentView {
                 agent: "edge-2".into(),
@@ -211,6 +212,7 @@ mod tests {
                 transport: None,
                 created_at: Timestamp::default(),
                 warnings: vec![],
+                recoveries: 0,
             },
         ];
         let text =

@@ -41,6 +41,12 @@ pub enum AgentState {
     Connected,
     /// Silent for longer.
     Away,
+    /// Connected, and a second device shows the same identity: its data directory was copied. The second one stands by.
+    Standby,
+    /// Silent for more than 90 days: waits for `picket agents approve`.
+    Approval,
+    /// Revoked by its owner, until `picket agents approve`.
+    Revoked,
 }
 
 impl std::fmt::Display for AgentState {
@@ -49,6 +55,9 @@ impl std::fmt::Display for AgentState {
             Self::Created => "created",
             Self::Connected => "connected",
             Self::Away => "away",
+            Self::Standby => "standby",
+            Self::Approval => "approval",
+            Self::Revoked => "revoked",
         })
     }
 }
@@ -78,6 +87,9 @@ pub struct AgentView {
     /// What its owner should look at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
+    /// How often it proved itself with its device key because its token was refused.
+    #[serde(default)]
+    pub recoveries: u64,
 }
 
 /// Something about an agent that is no fault of its monitors.

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod config;
 pub mod enroll;
+pub mod event;
 pub mod ids;
 pub mod plugin;
 pub mod problem;
@@ -14,6 +15,7 @@ pub mod session;
 pub mod signature;
 pub mod stream;
 pub mod time;
+pub mod token;
 
 pub use ids::{AgentId, MonitorId, Position, ResultId};
 pub use problem::{Mistake, Problem};

@@ -128,6 +128,11 @@ impl Stamp {
     }
 }
 
+/// The signature of `key` over `text`, lower-case hexadecimal.
+pub fn sign(key: &SigningKey, text: &str) -> String {
+    hex::encode(key.sign(text.as_bytes()).to_bytes())
+}
+
 /// Whether `signature` (hexadecimal) over `text` was made by the holder of `key`.
 pub fn verify(key: &VerifyingKey, text: &str, signature: &str) -> bool {
     let mut bytes = [0; 64];

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
+use serde::Deserialize;
 use wire::Problem;
 use wire::admin::{AgentCreated, AgentView, CreateAgent};
+use wire::event::AgentEvent;
 
-use super::reply::{Failure, blocking};
+use super::reply::{Failure, blocking, query};
 use crate::control::Control;
 use crate::uplink::json;
 
@@ -55,4 +57,80 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Failure> {
     blocking(&control, move |c| c.delete_agent(&name)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Revoke an agent.
+///
+/// It is told so with a signature, stops checking and sending, and keeps its identity and what it recorded.
+#[utoipa::path(post, path = "/v1/agents/{name}/revoke", tag = "admin", security(("admin" = [])),
+    params(("name" = String, Path, description = "its name")), responses(
+    (status = 200, body = AgentView),
+    (status = 401, description = "unauthorized", body = Problem),
+    (status = 404, description = "not_found", body = Problem),
+    (status = 409, description = "conflict: it is not enrolled", body = Problem),
+))]
+pub(super) async fn revoke(
+    State(control): State<Arc<Control>>,
+    Path(name): Path<String>,
+) -> Result<Json<AgentView>, Failure> {
+    Ok(Json(blocking(&control, move |c| c.revoke_agent(&name)).await?))
+}
+
+/// Approve an agent.
+///
+/// Lifts a revocation, and lets in an agent that was silent for more than 90 days.
+#[utoipa::path(post, path = "/v1/agents/{name}/approve", tag = "admin", security(("admin" = [])),
+    params(("name" = String, Path, description = "its name")), responses(
+    (status = 200, body = AgentView),
+    (status = 401, description = "unauthorized", body = Problem),
+    (status = 404, description = "not_found", body = Problem),
+    (status = 409, description = "conflict: it is not enrolled", body = Problem),
+))]
+pub(super) async fn approve(
+    State(control): State<Arc<Control>>,
+    Path(name): Path<String>,
+) -> Result<Json<AgentView>, Failure> {
+    Ok(Json(blocking(&control, move |c| c.approve_agent(&name)).await?))
+}
+
+/// List what befell the identity of an agent, newest first.
+#[utoipa::path(get, path = "/v1/agents/{name}/events", tag = "admin", security(("admin" = [])),
+    params(("name" = String, Path, description = "its name"), Limit), responses(
+    (status = 200, body = Vec<AgentEvent>),
+    (status = 401, description = "unauthorized", body = Problem),
+    (status = 404, description = "not_found", body = Problem),
+))]
+pub(super) async fn events_of(
+    State(control): State<Arc<Control>>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<Json<Vec<AgentEvent>>, Failure> {
+    let limit = query::<Limit>(&uri)?.limit;
+    Ok(Json(blocking(&control, move |c| c.events(Some(&name), limit)).await?))
+}
+
+/// List what befell the identities of all agents, newest first.
+#[utoipa::path(get, path = "/v1/events", tag = "admin", security(("admin" = [])), params(Limit), responses(
+    (status = 200, body = Vec<AgentEvent>),
+    (status = 401, description = "unauthorized", body = Problem),
+))]
+pub(super) async fn events(
+    State(control): State<Arc<Control>>,
+    uri: Uri,
+) -> Result<Json<Vec<AgentEvent>>, Failure> {
+    let limit = query::<Limit>(&uri)?.limit;
+    Ok(Json(blocking(&control, move |c| c.events(None, limit)).await?))
+}
+
+/// How many are wanted.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Limit {
+    /// Events at most; default 100.
+    #[serde(default = "limit")]
+    limit: usize,
+}
+
+fn limit() -> usize {
+    100
 }

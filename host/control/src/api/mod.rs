@@ -6,6 +6,7 @@ mod reply;
 mod results;
 mod signed;
 mod stream;
+mod token;
 mod uplink;
 
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
     let admin = Router::new()
         .route("/v1/agents", get(agents::list).post(agents::create))
         .route("/v1/agents/{name}", delete(agents::remove))
+        .route("/v1/agents/{name}/revoke", post(agents::revoke))
+        .route("/v1/agents/{name}/approve", post(agents::approve))
+        .route("/v1/agents/{name}/events", get(agents::events_of))
+        .route("/v1/events", get(agents::events))
         .route("/v1/monitors", get(monitors::list))
         .route("/v1/monitors/apply", post(monitors::apply))
         .route("/v1/monitors/{name}/run", post(monitors::run))
@@ -38,6 +43,9 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .route("/v1/enroll", post(uplink::enroll))
         .route("/v1/nonce", post(uplink::nonce))
         .route("/v1/hello", post(uplink::hello))
+        .route("/v1/token/rotate", post(token::rotate))
+        .route("/v1/recover/challenge", post(token::challenge))
+        .route("/v1/recover", post(token::recover))
         .route("/v1/config", get(uplink::configuration))
         .route("/v1/results", post(uplink::results))
         .route("/v1/pushes", get(stream::pushes))
@@ -83,6 +91,10 @@ const AGENT: &str = "The agent's active token. But for `/v1/nonce` the request i
         agents::list,
         agents::create,
         agents::remove,
+        agents::revoke,
+        agents::approve,
+        agents::events_of,
+        agents::events,
         monitors::list,
         monitors::apply,
         monitors::show,
@@ -94,6 +106,9 @@ const AGENT: &str = "The agent's active token. But for `/v1/nonce` the request i
         uplink::enroll,
         uplink::nonce,
         uplink::hello,
+        token::rotate,
+        token::challenge,
+        token::recover,
         uplink::configuration,
         uplink::results,
         stream::pushes,

@@ -37,7 +37,10 @@ pub(super) fn status(problem: &Problem) -> StatusCode {
         Problem::SETUP_TOKEN_UNKNOWN
         | Problem::UNAUTHORIZED
         | Problem::BAD_SIGNATURE
+        | Problem::SUPERSEDED
         | Problem::LEASE_UNKNOWN => StatusCode::UNAUTHORIZED,
+        Problem::REVOKED | Problem::APPROVAL_REQUIRED | Problem::ROTATE_FIRST => StatusCode::FORBIDDEN,
+        Problem::FORKED => StatusCode::CONFLICT,
         Problem::SETUP_TOKEN_USED | Problem::CONFLICT => StatusCode::CONFLICT,
         Problem::SETUP_TOKEN_EXPIRED => StatusCode::GONE,
         Problem::INVALID => StatusCode::UNPROCESSABLE_ENTITY,

@@ -1,15 +1,21 @@
-//! Sessions of agents: nonces that sign one hello, leases that sign what follows, and the window that refuses a counter twice. In
-//! memory only: after a restart of the control plane every agent says hello again. Pure; randomness and time come in.
+//! Sessions of agents: nonces that sign one hello, leases that sign what follows, the window that refuses a counter twice, and whether
+//! whoever says hello is the device that holds the identity. In memory only: after a restart of the control plane every agent says
+//! hello again. Pure; randomness and time come in.
+//!
+//! A device names in its hello the lease that it had last and keeps on its disk. It is the holder when that is the lease given out last,
+//! or the one used last while the one given out last was never used: the answer that gave it was lost, or the device died before it
+//! was on its disk. Whoever names another one shows a copy of the data directory, and gets no lease while the holder is heard from.
 
 use std::collections::HashMap;
 
-use wire::{AgentId, Position};
+use wire::{AgentId, HEARTBEAT_S, Position};
 
 /// All sessions and the nonces given out for the next ones.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     sessions: HashMap<AgentId, Session>,
-    nonces: HashMap<String, (AgentId, u64)>,
+    nonces: Nonces,
+    forks: HashMap<AgentId, Fork>,
 }
 
 /// The one session of an agent.
@@ -19,58 +25,170 @@ pub(crate) struct Session {
     pub lease: String,
     /// The last result recorded before it began: everything up to here is *buffered*.
     pub recorded: Position,
+    /// Good for a rotation only: the agent was silent for too long.
+    pub rotate_first: bool,
+    /// Who holds it.
+    pub device: Device,
     window: Window,
+    /// Whether a request was accepted in it.
+    used: bool,
+    /// The last lease before it that was used.
+    used_before: Option<String>,
+    /// When something was last accepted in it.
+    heard_ms: u64,
+}
+
+/// Which machine speaks, as far as it tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub host: String,
+    pub boot_id: String,
+}
+
+/// A session that is about to begin.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beginning {
+    pub lease: String,
+    pub recorded: Position,
+    pub rotate_first: bool,
+    pub device: Device,
+}
+
+/// A device beside the holder.
+#[derive(Debug)]
+struct Fork {
+    device: Device,
+    claimed: Option<String>,
+    seen_ms: u64,
+}
+
+/// Who says hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// The device that holds the identity, as far as anybody knows.
+    Holder,
+    /// Another device, and the holder is silent, or one that does not know what it had.
+    Successor,
+    /// Another device, while this one holds the identity.
+    Fork(Device),
 }
 
 impl Sessions {
-    /// The nonce for the agent's next hello. An agent has at most one: while more than half of its time is left it is given again,
+    /// The nonce for the agent's next hello.
+    pub(crate) fn give_nonce(&mut self, agent: AgentId, fresh: String, up_ms: u64) -> String {
+        self.nonces.give_nonce(agent, fresh, up_ms)
+    }
+
+    /// Whether the nonce was given to this agent and not used since; uses it.
+    pub(crate) fn take_nonce(&mut self, agent: AgentId, nonce: &str, up_ms: u64) -> bool {
+        self.nonces.take_nonce(agent, nonce, up_ms)
+    }
+
+    /// Who says hello, by the lease that it says it had last.
+    pub(crate) fn claim(&self, agent: AgentId, claimed: Option<&str>, up_ms: u64) -> Claim {
+        let Some(held) = self.sessions.get(&agent) else { return Claim::Holder };
+        let lost_answer = !held.used && held.used_before.as_deref() == claimed;
+        if claimed == Some(&held.lease) || lost_answer {
+            return Claim::Holder;
+        }
+        if claimed.is_none() || up_ms.saturating_sub(held.heard_ms) >= SILENT_MS {
+            return Claim::Successor;
+        }
+        Claim::Fork(held.device.clone())
+    }
+
+    /// Remembers a device beside the holder. Gives whether it is news.
+    pub(crate) fn forked(
+        &mut self,
+        agent: AgentId,
+        device: Device,
+        claimed: Option<String>,
+        up_ms: u64,
+    ) -> bool {
+        let fork = Fork { device, claimed, seen_ms: up_ms };
+        let before = self.forks.insert(agent, fork);
+        let after = &self.forks[&agent];
+        before.is_none_or(|before| (&before.device, &before.claimed) != (&after.device, &after.claimed))
+    }
+
+    /// Whether a device stands by beside the holder.
+    pub(crate) fn is_forked(&self, agent: AgentId, up_ms: u64) -> bool {
+        self.forks.get(&agent).is_some_and(|fork| up_ms.saturating_sub(fork.seen_ms) < SILENT_MS)
+    }
+
+    /// Begins a session; the one before ends.
+    pub(crate) fn begin(&mut self, agent: AgentId, beginning: Beginning, up_ms: u64) {
+        let Beginning { lease, recorded, rotate_first, device } = beginning;
+        let used_before = self.sessions.remove(&agent).and_then(|ended| match ended.used {
+            true => Some(ended.lease),
+            false => ended.used_before,
+        });
+        let (window, used, heard_ms) = (Window::default(), false, up_ms);
+        let session = Session { lease, recorded, rotate_first, device, window, used, used_before, heard_ms };
+        self.sessions.insert(agent, session);
+    }
+
+    /// The agent's session, if this is its lease and it was not silent for a day.
+    pub(crate) fn of(&mut self, agent: AgentId, lease: &str, up_ms: u64) -> Option<&mut Session> {
+        let lasts = |s: &&mut Session| s.lease == lease && up_ms.saturating_sub(s.heard_ms) < LEASE_MS;
+        self.sessions.get_mut(&agent).filter(lasts)
+    }
+
+    /// Ends whatever this agent has.
+    pub(crate) fn end(&mut self, agent: AgentId) {
+        self.sessions.remove(&agent);
+        self.forks.remove(&agent);
+        self.nonces.forget(agent);
+    }
+}
+
+/// Random texts that were given out, each good once and for a minute.
+#[derive(Debug, Default)]
+pub(crate) struct Nonces {
+    given: HashMap<String, (AgentId, u64)>,
+}
+
+impl Nonces {
+    /// The nonce for an agent. It has at most one: while more than half of its time is left it is given again,
     /// so nobody who asks takes it away from the agent that is about to use it; then `fresh` takes its place.
     pub(crate) fn give_nonce(&mut self, agent: AgentId, fresh: String, up_ms: u64) -> String {
         let good = |(_, (owner, until)): &(&String, &(AgentId, u64))| {
             *owner == agent && *until > up_ms + NONCE_MS / 2
         };
-        if let Some((nonce, _)) = self.nonces.iter().find(good) {
+        if let Some((nonce, _)) = self.given.iter().find(good) {
             return nonce.clone();
         }
-        self.nonces.retain(|_, (owner, until)| *owner != agent && *until > up_ms);
-        self.nonces.insert(fresh.clone(), (agent, up_ms + NONCE_MS));
+        self.given.retain(|_, (owner, until)| *owner != agent && *until > up_ms);
+        self.given.insert(fresh.clone(), (agent, up_ms + NONCE_MS));
         fresh
     }
 
     /// Whether the nonce was given to this agent and not used since; uses it.
     pub(crate) fn take_nonce(&mut self, agent: AgentId, nonce: &str, up_ms: u64) -> bool {
-        match self.nonces.get(nonce) {
+        match self.given.get(nonce) {
             Some((owner, until)) if *owner == agent => {
                 let good = *until > up_ms;
-                self.nonces.remove(nonce);
+                self.given.remove(nonce);
                 good
             }
             _ => false,
         }
     }
 
-    /// Begins a session; the one before ends. Gives the lease that ended.
-    pub(crate) fn begin(&mut self, agent: AgentId, lease: String, recorded: Position) -> Option<String> {
-        let session = Session { lease, recorded, window: Window::default() };
-        self.sessions.insert(agent, session).map(|ended| ended.lease)
-    }
-
-    /// The agent's session, if this is its lease.
-    pub(crate) fn of(&mut self, agent: AgentId, lease: &str) -> Option<&mut Session> {
-        self.sessions.get_mut(&agent).filter(|s| s.lease == lease)
-    }
-
-    /// Ends whatever this agent has.
-    pub(crate) fn end(&mut self, agent: AgentId) {
-        self.sessions.remove(&agent);
-        self.nonces.retain(|_, (owner, _)| *owner != agent);
+    fn forget(&mut self, agent: AgentId) {
+        self.given.retain(|_, (owner, _)| *owner != agent);
     }
 }
 
 impl Session {
     /// Whether this counter is new; a counter is accepted once.
-    pub(crate) fn accept(&mut self, counter: u64) -> bool {
-        self.window.accept(counter)
+    pub(crate) fn accept(&mut self, counter: u64, up_ms: u64) -> bool {
+        let accepted = self.window.accept(counter);
+        if accepted {
+            self.used = true;
+            self.heard_ms = up_ms;
+        }
+        accepted
     }
 }
 
@@ -117,6 +235,12 @@ const WINDOW: u64 = 1024;
 
 /// How long a nonce is good.
 const NONCE_MS: u64 = 60_000;
+
+/// Three heartbeats: from then on another device may take over.
+const SILENT_MS: u64 = 3 * HEARTBEAT_S * 1000;
+
+/// How long a lease lasts in which nothing is said. Agents say hello after seconds of silence.
+const LEASE_MS: u64 = 24 * 3_600_000;
 
 #[cfg(test)]
 mod tests {
@@ -182,14 +306,98 @@ mod tests {
         assert!(sessions.take_nonce(agent(2), "b", 30_000));
     }
 
+    fn begin(sessions: &mut Sessions, lease: &str, up_ms: u64) {
+        let beginning = Beginning { lease: lease.into(), ..Beginning::default() };
+        sessions.begin(agent(1), beginning, up_ms);
+    }
+
+    /// Uses a lease once.
+    fn speak(sessions: &mut Sessions, lease: &str, up_ms: u64) {
+        let session = sessions.of(agent(1), lease, up_ms).unwrap();
+        let counter = session.window.highest + 1;
+        assert!(session.accept(counter, up_ms));
+    }
+
+    fn is_fork(sessions: &Sessions, claimed: &str, up_ms: u64) -> bool {
+        matches!(sessions.claim(agent(1), Some(claimed), up_ms), Claim::Fork(_))
+    }
+
     #[test]
     fn a_new_session_ends_the_one_before() {
         let mut sessions = Sessions::default();
-        assert_eq!(sessions.begin(agent(1), "a".into(), Position::default()), None);
-        assert!(sessions.of(agent(1), "a").unwrap().accept(1));
-        assert_eq!(sessions.begin(agent(1), "b".into(), Position::default()), Some("a".into()));
-        assert!(sessions.of(agent(1), "a").is_none());
-        assert!(sessions.of(agent(1), "b").unwrap().accept(1));
-        assert!(sessions.of(agent(2), "b").is_none());
+        begin(&mut sessions, "a", 0);
+        speak(&mut sessions, "a", 0);
+        begin(&mut sessions, "b", 0);
+        assert!(sessions.of(agent(1), "a", 0).is_none());
+        speak(&mut sessions, "b", 0);
+        assert!(sessions.of(agent(2), "b", 0).is_none());
+        assert!(sessions.of(agent(1), "b", LEASE_MS).is_none(), "silent for a day");
+    }
+
+    #[test]
+    fn whoever_names_the_lease_given_last_holds_the_identity() {
+        let mut sessions = Sessions::default();
+        assert_eq!(
+            sessions.claim(agent(1), Some("any"), 0),
+            Claim::Holder,
+            "after a restart nothing is known"
+        );
+        begin(&mut sessions, "a", 0);
+        assert_eq!(sessions.claim(agent(1), Some("a"), 0), Claim::Holder, "given and not used");
+        speak(&mut sessions, "a", 0);
+        assert_eq!(sessions.claim(agent(1), Some("a"), 0), Claim::Holder);
+        assert!(is_fork(&sessions, "other", 0));
+    }
+
+    #[test]
+    fn a_welcome_that_was_lost_or_never_kept_makes_no_fork() {
+        let mut sessions = Sessions::default();
+        begin(&mut sessions, "a", 0);
+        speak(&mut sessions, "a", 0);
+        for lost in ["b", "c", "d"] {
+            begin(&mut sessions, lost, 0);
+            assert_eq!(sessions.claim(agent(1), Some("a"), 0), Claim::Holder, "{lost} never arrived");
+            assert_eq!(sessions.claim(agent(1), Some(lost), 0), Claim::Holder, "{lost} arrived");
+        }
+        speak(&mut sessions, "d", 0);
+        assert!(is_fork(&sessions, "a", 0), "d was used: whoever names a is another device");
+        assert!(is_fork(&sessions, "c", 0));
+    }
+
+    #[test]
+    fn a_copy_is_found_at_the_second_hello_and_takes_over_once_the_holder_is_silent() {
+        let mut sessions = Sessions::default();
+        begin(&mut sessions, "a", 0);
+        speak(&mut sessions, "a", 0);
+        // The copy is first: the original's lease is gone, and its hello names the one before.
+        begin(&mut sessions, "b", 1_000);
+        speak(&mut sessions, "b", 1_000);
+        assert!(is_fork(&sessions, "a", 2_000));
+        speak(&mut sessions, "b", 11_000);
+        assert!(is_fork(&sessions, "a", 40_999));
+        assert_eq!(sessions.claim(agent(1), Some("a"), 41_000), Claim::Successor);
+        begin(&mut sessions, "c", 41_000);
+        speak(&mut sessions, "c", 41_000);
+        assert!(is_fork(&sessions, "b", 41_000), "and the one that was silent stands by in its turn");
+    }
+
+    #[test]
+    fn a_device_that_lost_its_memory_goes_on_as_a_successor() {
+        let mut sessions = Sessions::default();
+        begin(&mut sessions, "a", 0);
+        assert_eq!(sessions.claim(agent(1), None, 0), Claim::Holder, "the first welcome was lost");
+        speak(&mut sessions, "a", 0);
+        assert_eq!(sessions.claim(agent(1), None, 0), Claim::Successor);
+    }
+
+    #[test]
+    fn a_fork_is_news_once_and_is_over_when_it_is_not_seen_any_more() {
+        let mut sessions = Sessions::default();
+        let device = || Device { host: "b".into(), boot_id: "2".into() };
+        assert!(sessions.forked(agent(1), device(), Some("a".into()), 0));
+        assert!(!sessions.forked(agent(1), device(), Some("a".into()), 10_000));
+        assert!(sessions.is_forked(agent(1), 39_999) && !sessions.is_forked(agent(1), 40_000));
+        assert!(!sessions.is_forked(agent(2), 0));
+        assert!(sessions.forked(agent(1), Device::default(), Some("a".into()), 0), "a third device");
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod keys;
 pub(crate) mod lease;
+pub(crate) mod token;
 
 use subtle::ConstantTimeEq;
 

@@ -96,6 +96,7 @@ fn monitor_row(view: &MonitorView, bar: &Markup, now: wire::Timestamp) -> Markup
 fn agent_row(agent: &AgentView, now: wire::Timestamp) -> Markup {
     let shown = match agent.state {
         AgentState::Connected => "up",
+        AgentState::Standby | AgentState::Approval | AgentState::Revoked => "degraded",
         AgentState::Away => "unknown",
         AgentState::Created => "pending",
     };

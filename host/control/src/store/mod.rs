@@ -7,6 +7,7 @@
 mod embedded;
 
 use serde::{Deserialize, Serialize};
+use wire::event::AgentEvent;
 use wire::results::{Delivery, Gap, RunResult, State};
 use wire::{AgentId, MonitorId, Position, ResultId, Timestamp};
 
@@ -46,6 +47,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Gaps, newest receipt first.
     fn gaps(&self, agent: Option<AgentId>, limit: usize) -> Result<Vec<KeptGap>, Error>;
 
+    /// What befell one agent, or all, newest first. The newest 1,000 of each are kept.
+    fn agent_events(&self, agent: Option<AgentId>, limit: usize) -> Result<Vec<AgentEvent>, Error>;
+
     /// Deletes at most `limit` results and gaps that were received before. Gives how many; fewer than `limit` means that none is left.
     /// What claims to come after `now` is passed over.
     fn forget(&self, received_before: Timestamp, now: Timestamp, limit: usize) -> Result<usize, Error>;
@@ -73,8 +77,10 @@ pub(crate) struct Kept {
 pub(crate) enum Write<'a> {
     /// A new agent, or an agent's new state.
     Agent(&'a Agent),
-    /// An agent that is no more; its results stay.
+    /// An agent that is no more, with its events; its results stay.
     AgentGone(AgentId),
+    /// Something befell an agent; the oldest entry goes when there are too many.
+    Event(AgentId, &'a AgentEvent),
     /// A new monitor, or a monitor's new state.
     Monitor(&'a Monitor),
     /// A monitor that is no more; its results stay.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agent;
+mod identity;
 mod openapi;
 mod page;
 mod process;
@@ -126,6 +127,7 @@ struct Device {
     token: String,
     enrollment_id: Uuid,
     id: AgentId,
+    generation: u64,
     lease: String,
     counter: Mutex<u64>,
     server_key: String,
@@ -139,6 +141,7 @@ impl Device {
             token: format!("active token of {seed}"),
             enrollment_id: Uuid::from_u128(seed.into()),
             id: AgentId(Uuid::nil()),
+            generation: 1,
             lease: String::new(),
             counter: Mutex::new(0),
             server_key: String::new(),
@@ -182,21 +185,29 @@ impl Device {
     }
 
     async fn hello(&mut self, recorded: Value) -> Value {
+        let (status, welcome) = self.try_hello(recorded, None).await;
+        assert_eq!(status, StatusCode::OK, "{welcome}");
+        welcome
+    }
+
+    /// Says hello and names the lease that it says it had; goes on with the one it gets.
+    async fn try_hello(&mut self, recorded: Value, previous_lease: Option<&str>) -> (StatusCode, Value) {
         let client = reqwest::Client::new();
         let asked = client.post(format!("{}/v1/nonce", self.url)).bearer_auth(&self.token);
         let answer = asked.header(header::AGENT, self.id.to_string()).send().await.unwrap();
         let nonce: wire::session::Nonce = answer.json().await.unwrap();
-        let body = json!({"version": "0.1.0", "recorded": recorded, "pending": 0, "previous_lease": null, "boot_id": "b"});
+        let body = json!({"version": "0.1.0", "recorded": recorded, "pending": 0, "previous_lease": previous_lease, "boot_id": "b"});
         let stamp = self.stamp_of(&nonce.nonce, 0);
         let (status, welcome) = self.send(&stamp, Method::POST, "/v1/hello", body.to_string(), None).await;
-        assert_eq!(status, StatusCode::OK, "{welcome}");
-        self.lease = welcome["lease"].as_str().unwrap().to_owned();
-        *self.counter.lock().unwrap() = 0;
-        welcome
+        if let Some(lease) = welcome["lease"].as_str() {
+            self.lease = lease.to_owned();
+            *self.counter.lock().unwrap() = 0;
+        }
+        (status, welcome)
     }
 
     fn stamp_of(&self, lease: &str, counter: u64) -> Stamp {
-        Stamp { agent: self.id, generation: 1, lease: lease.to_owned(), counter }
+        Stamp { agent: self.id, generation: self.generation, lease: lease.to_owned(), counter }
     }
 
     fn stamp(&self) -> Stamp {

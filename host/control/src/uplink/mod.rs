@@ -1,10 +1,11 @@
-//! What agents ask for, a file a concern: who it is (`admission`), how it becomes somebody (`enrolment`), its session, its results.
+//! What agents ask for, a file a concern: who it is (`admission`), how it becomes somebody (`enrolment`), its session, its tokens, its results.
 //! Owns the order of the checks on a request; who decides what stands beside: `agents`, `identity::lease`, `ingest`, `assign`, `judge`.
 
 mod admission;
 mod enrolment;
 mod results;
 mod session;
+mod token;
 
 use wire::signature::{Asked, Stamp};
 use wire::{Mistake, Position, Problem};

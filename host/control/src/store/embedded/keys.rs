@@ -13,6 +13,7 @@
 //! | `arrivals` | arrival | received, at, monitor, result, agent |
 //! | `latest` | monitor, location | JSON |
 //! | `gaps` | received, agent, epoch, from | JSON |
+//! | `agent_events` | agent, number | JSON |
 
 use uuid::Uuid;
 use wire::results::State;
@@ -37,6 +38,10 @@ pub(super) fn latest(monitor: MonitorId, location: &str) -> Vec<u8> {
 
 pub(super) fn gap(received: Timestamp, agent: AgentId, epoch: u64, from: u64) -> Vec<u8> {
     [&time(received)[..], agent.0.as_bytes(), &epoch.to_be_bytes(), &from.to_be_bytes()].concat()
+}
+
+pub(super) fn event(agent: AgentId, number: u64) -> Vec<u8> {
+    [&agent.0.as_bytes()[..], &number.to_be_bytes()].concat()
 }
 
 pub(super) fn cursor(at: Position, received: Timestamp) -> Vec<u8> {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
+use wire::event::AgentEvent;
 use wire::{AgentId, MonitorId, ResultId, Timestamp};
 
 use super::{Error, Filter, Ingested, Kept, KeptGap, Point, Row, Store, Write};
@@ -32,6 +33,7 @@ pub(crate) struct Embedded {
     arrivals: Keyspace,
     latest: Keyspace,
     gaps: Keyspace,
+    agent_events: Keyspace,
     /// Held from giving out arrivals to the end of their commit: readers that follow must never see a later one first.
     writer: Mutex<()>,
     arrived: AtomicU64,
@@ -71,6 +73,7 @@ impl Embedded {
             by_time: keyspace("by_time")?,
             latest: keyspace("latest")?,
             gaps: keyspace("gaps")?,
+            agent_events: keyspace("agent_events")?,
             arrivals,
             database,
             writer: Mutex::new(()),
@@ -122,6 +125,8 @@ impl Store for Embedded {
 
     fn commit(&self, writes: &[Write<'_>]) -> Result<(), Error> {
         let mut batch = self.batch();
+        // An event is numbered after the last one that is stored.
+        let _alone = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for write in writes {
             match write {
                 Write::Agent(agent) => batch.insert(&self.agents, agent.id.0.as_bytes(), bytes(agent)),
@@ -130,6 +135,20 @@ impl Store for Embedded {
                     batch.remove(&self.cursors, id.0.as_bytes());
                     for entry in self.ahead.prefix(id.0.as_bytes()) {
                         batch.remove(&self.ahead, entry.key().map_err(reading("a result ahead"))?);
+                    }
+                    for entry in self.agent_events.prefix(id.0.as_bytes()) {
+                        batch.remove(&self.agent_events, entry.key().map_err(reading("an event"))?);
+                    }
+                }
+                Write::Event(agent, event) => {
+                    let last = self.agent_events.prefix(agent.0.as_bytes()).next_back();
+                    let number = match last {
+                        Some(entry) => number(&entry.key().map_err(reading("an event"))?[16..])? + 1,
+                        None => 0,
+                    };
+                    batch.insert(&self.agent_events, keys::event(*agent, number), bytes(event));
+                    if let Some(oldest) = number.checked_sub(EVENTS) {
+                        batch.remove(&self.agent_events, keys::event(*agent, oldest));
                     }
                 }
                 Write::Monitor(m) => batch.insert(&self.monitors, m.id.0.as_bytes(), bytes(m)),
@@ -276,6 +295,18 @@ impl Store for Embedded {
         gaps.filter(wanted).take(limit).collect()
     }
 
+    fn agent_events(&self, agent: Option<AgentId>, limit: usize) -> Result<Vec<AgentEvent>, Error> {
+        let prefix = agent.map_or(vec![], |agent| agent.0.as_bytes().to_vec());
+        let read = |entry: Guard| json(&entry.value().map_err(reading("an event"))?, "an event");
+        let mut events =
+            self.agent_events.prefix(prefix).rev().map(read).collect::<Result<Vec<AgentEvent>, _>>()?;
+        if agent.is_none() {
+            events.sort_by_key(|event| std::cmp::Reverse(event.at));
+        }
+        events.truncate(limit);
+        Ok(events)
+    }
+
     fn forget(&self, received_before: Timestamp, now: Timestamp, limit: usize) -> Result<usize, Error> {
         let mut batch = self.database.batch();
         let mut forgotten = 0;
@@ -338,6 +369,9 @@ fn writing(what: &'static str) -> impl Fn(fjall::Error) -> Error {
 }
 
 const VERSION: &str = "version";
+
+/// Events of an agent that are kept.
+const EVENTS: u64 = 1_000;
 
 /// Bytes of all journals together: unbounded, they grow to hundreds of megabytes while flushing falls behind.
 const JOURNALS: u64 = 128 * 1024 * 1024;
