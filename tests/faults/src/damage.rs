@@ -6,21 +6,19 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use picket_e2e::process::{self, Process};
-use picket_e2e::web::Web;
-use picket_e2e::{Field, pause, until};
+use picket_e2e::{pause, until};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use spool::{Entry, Settings, Spool};
 
-use crate::image::{Image, LIMIT, Truth, block_on, put, scratch};
+use crate::Stage;
+use crate::image::{Image, LIMIT, Truth, block_on, everything, put, scratch};
 
 /// An agent that was killed while it was cut off: with an identity, two configurations, results that are acknowledged and results that
 /// are not, so many of them that the database wrote tables.
 pub struct Subject {
-    /// The control plane that it belongs to, not running.
-    pub field: Field,
-    /// Its targets.
-    pub web: Web,
+    /// Where it lived; the control plane does not run.
+    pub stage: Stage,
     /// Its data directory.
     pub image: Image,
     /// The control plane's.
@@ -45,15 +43,16 @@ pub enum Fate {
 impl Subject {
     /// Enrols one, lets it work, and kills it. `inflated` is how many results more it has recorded than there was time for: copies of
     /// real ones under ids of their own.
-    pub fn new(inflated: u64) -> Self {
-        let web = Web::start("<h1>Welcome</h1>");
-        let mut field = Field::new();
-        let agent = field.start_agent(NAME, "dc1");
-        field.apply(&monitors(&web.url(), 3));
-        field.result_of("m0", "any", |_| true);
-        field.apply(&monitors(&web.url(), 4));
-        field.result_of("m3", "any, so the second configuration is in use", |_| true);
-        field.kill_control();
+    pub fn new(row: &str, inflated: u64) -> Self {
+        let mut stage = Stage::new(row);
+        let token = stage.create_agent(NAME, "dc1");
+        let agent = stage.start(NAME, slim(&stage, &mut stage.agent(NAME)).env("PICKET_SETUP_TOKEN", token));
+        for pages in [3, 4] {
+            stage.apply_all(&stage.pages("dc1", pages));
+            let last = format!("dc1-{}", pages - 1);
+            stage.wait_for_result(NAME, Duration::from_secs(90), |result| result["monitor"] == last);
+        }
+        stage.kill_control();
         let recorded = || picket_e2e::oracle::recorded(&agent.output()).len();
         let before = recorded();
         until("the agent records while it is cut off", Duration::from_secs(30), || {
@@ -61,7 +60,7 @@ impl Subject {
         });
         let id = agent.output().lines().find_map(identity).expect("it said who it is");
         agent.kill();
-        let data = field.path(NAME);
+        let data = stage.path(NAME);
         let spool = Spool::open(Settings::at(data.join("spool"))).expect("a killed agent's spool opens");
         block_on(inflate(&spool, inflated));
         let image = Image::take(&data);
@@ -69,14 +68,14 @@ impl Subject {
         let copy = scratch();
         image.below("spool").restore(copy.path());
         let truth = Truth::read(copy.path());
-        let control = Image::take(&field.path("cp"));
-        Self { field, web, image, control, truth, id }
+        let control = Image::take(&stage.path("cp"));
+        Self { stage, image, control, truth, id }
     }
 
     /// Runs the agent on a directory without its control plane, until it is clear what it does there. It is killed then.
     pub fn fate(&self, data: &Path, log: &Path) -> Fate {
         let begun = Instant::now();
-        let mut agent = Process::start(&mut alone(data), log);
+        let mut agent = Process::start(slim(&self.stage, &mut alone(data)), log);
         loop {
             let runs = agent.runs();
             let output = agent.output();
@@ -105,23 +104,15 @@ pub fn alone(data: &Path) -> Command {
     command
 }
 
-/// A directory with only the check that the rows use, so that a new agent compiles one plugin and not all.
-pub fn plugins(field: &Field) -> PathBuf {
-    let dir = field.path("plugins");
+/// Gives an agent only the check that the rows use, so that a new one compiles one plugin and not all.
+pub fn slim<'a>(stage: &Stage, agent: &'a mut Command) -> &'a mut Command {
+    let dir = stage.path("plugins");
     let built = process::picket().with_file_name("../plugins/http.wasm");
-    fs::create_dir_all(&dir).expect("a directory can be made");
-    fs::copy(&built, dir.join("http.wasm")).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
-    dir
-}
-
-/// A file of so many monitors that are due every second.
-pub fn monitors(url: &str, count: usize) -> String {
-    let one = |n| {
-        format!(
-            "  - {{ name: m{n}, check: http, interval: 1s, timeout: 900ms, locations: [dc1], config: {{ url: \"{url}\" }} }}\n"
-        )
-    };
-    format!("monitors:\n{}", (0..count).map(one).collect::<String>())
+    if !dir.is_dir() {
+        fs::create_dir_all(&dir).expect("a directory can be made");
+        fs::copy(&built, dir.join("http.wasm")).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
+    }
+    agent.env("PICKET_PLUGINS", dir)
 }
 
 /// The agent's id in a line of its log.
@@ -132,7 +123,7 @@ pub fn identity(line: &str) -> Option<String> {
 
 /// Records copies of what is pending under new ids.
 async fn inflate(spool: &Spool, count: u64) {
-    let pending = crate::image::everything(spool).await;
+    let pending = everything(spool).await;
     let models: Vec<serde_json::Value> = pending
         .iter()
         .filter_map(|stored| match stored {

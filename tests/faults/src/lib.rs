@@ -5,9 +5,14 @@
 //! account of what was checked, a [`device`] that speaks as an agent and lies where it is told to, and the [`oracle`] that compares
 //! the accounts afterwards. Every line that a row prints tells the seed and the commit; a row that fails keeps its directory.
 
+pub mod damage;
 pub mod device;
 pub mod http;
+pub mod image;
+pub mod lanes;
+pub mod loopdisk;
 pub mod oracle;
+pub mod preload;
 pub mod proxy;
 pub mod row;
 pub mod rows;

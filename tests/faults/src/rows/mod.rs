@@ -2,10 +2,12 @@
 
 use crate::Row;
 
+mod damage;
+mod disk;
 mod process;
 mod token;
 
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
-    [process::ROWS, token::ROWS].concat()
+    [damage::ROWS, disk::ROWS, process::ROWS, token::ROWS].concat()
 }
