@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use picket_agent as agent;
 use sha2::{Digest, Sha256};
 
 /// A slot as a later version might write it: whole, in format 7.
