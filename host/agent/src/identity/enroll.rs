@@ -180,6 +180,7 @@ mod tests {
         Answer {
             status,
             etag: String::new(),
+            retry_after: None,
             signature: String::new(),
             content_type: content_type.into(),
             body: body.into(),

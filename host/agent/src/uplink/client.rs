@@ -49,6 +49,14 @@ pub(crate) enum Trouble {
     /// Nobody answered, or somebody who is not our control plane.
     #[error("{0}")]
     Network(String),
+    /// Somebody without its signature asks to come again later.
+    #[error("{reason}")]
+    Later {
+        /// Who, as far as can be told.
+        reason: String,
+        /// How long that would be.
+        asked: Duration,
+    },
     /// The control plane itself refuses.
     #[error("the control plane refuses: {problem}")]
     Refused {
@@ -84,7 +92,7 @@ impl Client {
         // Nothing hangs on the nonce: a forged one only makes the hello fail.
         match answer.status {
             200 => read(&answer),
-            status => Err(Trouble::Network(format!("asked for a nonce, was answered {status}"))),
+            status => Err(Trouble::unsigned(&answer, format!("asked for a nonce, was answered {status}"))),
         }
     }
 
@@ -160,7 +168,7 @@ impl Client {
             (_, true) => "without a signature: a proxy, a portal or another server",
             (_, false) => "with a wrong signature: a proxy, a portal or another server",
         };
-        Err(Trouble::Network(format!("answered {status} {who}")))
+        Err(Trouble::unsigned(&answer, format!("answered {status} {who}")))
     }
 
     fn voice(&self, lease: String, counter: u64) -> Voice {
@@ -198,6 +206,16 @@ impl Session {
 }
 
 impl Trouble {
+    /// Of an answer that our control plane did not sign.
+    fn unsigned(answer: &Answer, reason: String) -> Self {
+        match answer {
+            Answer { status: 429 | 503, retry_after: Some(asked), .. } => {
+                Self::Later { reason, asked: *asked }
+            }
+            _ => Self::Network(reason),
+        }
+    }
+
     /// Whether a hello is what helps.
     pub(crate) fn wants_hello(&self) -> bool {
         let Self::Refused { problem, .. } = self else { return false };
@@ -214,9 +232,10 @@ fn success(answer: Answer) -> Result<Answer, Trouble> {
     if (200..300).contains(&answer.status) {
         return Ok(answer);
     }
-    let problem = serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
+    let mut problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
         Problem::new(Problem::INTERNAL, format!("answered {} without saying why", answer.status))
     });
+    problem.retry_after_s = problem.retry_after_s.or(answer.retry_after.map(|asked| asked.as_secs()));
     Err(Trouble::Refused { status: answer.status, problem })
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wire::session::Hello;
 
+use super::machine::Greeting;
 use super::{Uplink, trouble};
 use crate::{clock, record};
 
@@ -15,9 +16,10 @@ impl Uplink {
             Err(trouble) => return self.fail(trouble, &[]),
         };
         let status = self.spool.status();
+        let recorded = record::from_spool(status.recorded);
         let hello = Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            recorded: record::from_spool(status.recorded),
+            recorded: self.machine.declared(clock::boot(), recorded),
             pending: status.pending,
             previous_lease: self.session.take().map(|session| session.lease().to_owned()),
             boot_id: self.boot_id.clone(),
@@ -26,8 +28,15 @@ impl Uplink {
         match self.client.hello(nonce, &hello).await {
             Ok((session, welcome)) => {
                 self.session = Some(Arc::new(session));
-                let (cursor, chance) = (welcome.cursor, rand::random());
-                let verdict = self.machine.welcomed(clock::boot(), cursor, hello.recorded, chance);
+                let greeting = Greeting {
+                    mark: hello.recorded,
+                    recorded,
+                    backlog: status.pending + status.gaps > 0,
+                    cursor: welcome.cursor,
+                    seen: welcome.seen,
+                    renumber: welcome.renumber,
+                };
+                let verdict = self.machine.welcomed(clock::boot(), greeting, rand::random());
                 self.apply(verdict).await;
                 self.tell(trouble(verdict));
             }

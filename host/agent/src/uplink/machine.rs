@@ -5,9 +5,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use wire::results::Lane;
 use wire::{BATCH_LIMIT, HEARTBEAT_S, Position};
 
 use super::backoff::Backoff;
+use super::lanes::Lanes;
+use super::retry_after;
 
 /// The session's state. `now` is always the boot clock, so that a suspend ends a session.
 #[derive(Debug, Default)]
@@ -20,6 +23,10 @@ pub(crate) struct Machine {
     welcomed: Duration,
     /// The last position that was recorded when the lease began.
     recorded: Position,
+    /// What the session declared as buffered.
+    mark: Option<Position>,
+    /// Whether the last welcome asked for other positions.
+    renumbered: bool,
     /// Whether the last exchange succeeded.
     reached: bool,
     /// When one last did.
@@ -29,8 +36,9 @@ pub(crate) struct Machine {
     backoff: Backoff,
     /// Everything up to here is released; sending goes on after it.
     acknowledged: Position,
-    /// The last position that was sent in this process.
+    /// Everything up to here was sent in order in this process.
     sent: Position,
+    lanes: Lanes,
     /// Records of the next batch.
     limit: usize,
     /// Positions that the control plane does not take; they travel as gaps.
@@ -50,6 +58,34 @@ pub(crate) enum Step {
     Wait(Duration),
 }
 
+/// A hello and its welcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Greeting {
+    /// What the hello declared as buffered.
+    pub(crate) mark: Position,
+    /// The last result that was recorded then.
+    pub(crate) recorded: Position,
+    /// Whether anything waited to be sent.
+    pub(crate) backlog: bool,
+    /// The control plane has everything up to here.
+    pub(crate) cursor: Position,
+    /// The last position that it has at all.
+    pub(crate) seen: Position,
+    /// It asks for other positions.
+    pub(crate) renumber: bool,
+}
+
+/// Where the next batch comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Wanted {
+    /// Its lane.
+    pub(crate) lane: Lane,
+    /// It begins after this position.
+    pub(crate) after: Position,
+    /// Records at most; at least 1.
+    pub(crate) limit: usize,
+}
+
 /// Why an exchange failed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Failure {
@@ -61,6 +97,10 @@ pub(crate) enum Failure {
     Rejected,
     /// Signed: this agent is not to speak for so long; then a hello asks again.
     Barred(Duration),
+    /// Signed: there is too much to do, and when to come again.
+    Busy(Duration),
+    /// The same from whoever stands in between, so that it can only lengthen a wait.
+    Later(Duration),
     /// Signed: anything else.
     Refused,
 }
@@ -72,9 +112,11 @@ pub(crate) struct Verdict {
     pub(crate) release: Option<Position>,
     /// The control plane has less than we released: offer again what is still held after here.
     pub(crate) rewind: Option<Position>,
+    /// The control plane has positions that were not given here: give what is still held others, above this one.
+    pub(crate) renumber: Option<Position>,
     /// The cursor made no sense.
     pub(crate) odd: bool,
-    /// The cursor lies beyond all that was ever recorded here: what is sent may be skipped as old, so nothing is released.
+    /// The cursor lies beyond all that was ever recorded here: nothing is released, and a hello settles it.
     pub(crate) later_life: bool,
 }
 
@@ -84,7 +126,7 @@ impl Machine {
         Self { acknowledged, limit: BATCH_LIMIT, taken: true, ..Self::default() }
     }
 
-    /// What to do now, `ready` saying whether the spool holds something after [`Machine::after`].
+    /// What to do now, `ready` saying whether the spool holds something that was not sent.
     pub(crate) fn next(&mut self, now: Duration, ready: bool) -> Step {
         if !self.may_speak(now) {
             return Step::Wait(self.until);
@@ -102,14 +144,17 @@ impl Machine {
         now >= self.until
     }
 
-    /// The next batch begins after this position.
-    pub(crate) fn after(&self) -> Position {
-        self.acknowledged
+    /// Where the next batch comes from, `recorded` being the last result there is.
+    pub(crate) fn wanted(&self, recorded: Position) -> Wanted {
+        match self.lanes.next(self.acknowledged, recorded) {
+            Lane::Live => Wanted { lane: Lane::Live, after: self.lanes.ahead(), limit: BATCH_LIMIT },
+            Lane::Backlog => Wanted { lane: Lane::Backlog, after: self.acknowledged, limit: self.limit },
+        }
     }
 
-    /// Records of the next batch at most; at least 1.
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
+    /// Up to here there is nothing that could go ahead.
+    pub(crate) fn pass(&mut self, upto: Position) {
+        self.lanes.passed(upto);
     }
 
     /// Whether the control plane answered last time it was asked.
@@ -122,33 +167,49 @@ impl Machine {
         &self.rejected
     }
 
-    /// There is a lease, and the control plane has everything up to `cursor`; the hello told that `recorded` is the last result here.
-    pub(crate) fn welcomed(
-        &mut self,
-        now: Duration,
-        cursor: Position,
-        recorded: Position,
-        chance: f64,
-    ) -> Verdict {
+    /// What the next hello declares as buffered: everything up to `recorded`, though after a short silence only what the session before
+    /// declared. So a control plane that was restarted does not turn what is fresh into history.
+    pub(crate) fn declared(&self, now: Duration, recorded: Position) -> Position {
+        let resumed = self.mark.filter(|_| now.saturating_sub(self.heard) <= RESUMABLE);
+        resumed.unwrap_or(recorded).min(recorded)
+    }
+
+    /// There is a lease.
+    pub(crate) fn welcomed(&mut self, now: Duration, greeting: Greeting, chance: f64) -> Verdict {
+        let Greeting { mark, recorded, backlog, cursor, seen, renumber } = greeting;
         self.greeted = true;
         self.proven = false;
         self.reached = true;
         self.heard = now;
         self.welcomed = now;
         self.recorded = recorded;
-        if cursor > recorded {
-            return self.hold_back(now, chance);
+        self.mark = Some(mark);
+        self.lanes.begin(backlog.then_some(mark));
+        let seen = seen.max(cursor);
+        if renumber || seen > recorded {
+            return self.renumber(now, seen, chance);
         }
-        if cursor < self.acknowledged {
+        self.renumbered = false;
+        // Before the first result of an epoch there is nothing to take back: what came before was given other positions.
+        if cursor < self.acknowledged && self.acknowledged.seq > 0 {
             self.acknowledged = cursor;
             return Verdict { rewind: Some(cursor), ..Verdict::default() };
         }
         Verdict { release: self.release(cursor), ..Verdict::default() }
     }
 
+    /// What is held has other positions now; everything up to `acknowledged` is released.
+    pub(crate) fn renumbered(&mut self, acknowledged: Position) {
+        self.acknowledged = acknowledged;
+        self.rejected.clear();
+    }
+
     /// A batch that ends at `last` is about to leave. It counts as sent even when the answer is lost.
-    pub(crate) fn sending(&mut self, last: Option<Position>) {
-        self.sent = self.sent.max(last.unwrap_or_default());
+    pub(crate) fn sending(&mut self, lane: Lane, last: Option<Position>) {
+        self.lanes.sending(lane);
+        if lane == Lane::Backlog {
+            self.sent = self.sent.max(last.unwrap_or_default());
+        }
     }
 
     /// The batch was answered with `cursor`.
@@ -172,6 +233,11 @@ impl Machine {
             return Verdict { odd: true, ..Verdict::default() };
         }
         let release = self.release(cursor);
+        if self.lanes.last() == Lane::Live {
+            self.lanes.passed(batch.last().copied().unwrap_or_default());
+            self.backoff.good(now);
+            return Verdict { release, ..Verdict::default() };
+        }
         if release.is_none() && !batch.is_empty() {
             self.wait(now, chance);
             return Verdict { odd: true, ..Verdict::default() };
@@ -180,7 +246,7 @@ impl Machine {
         self.rejected = self.rejected.split_off(&self.acknowledged);
         self.rejected.remove(&self.acknowledged);
         if self.taken {
-            self.backoff.succeeded();
+            self.backoff.good(now);
         }
         self.limit = (self.limit * 2).min(BATCH_LIMIT);
         Verdict { release, ..Verdict::default() }
@@ -204,6 +270,15 @@ impl Machine {
                 self.greeted = false;
                 self.until = now + time;
             }
+            Failure::Busy(asked) => self.until = now + retry_after::wait(asked, true, chance),
+            Failure::Later(asked) => {
+                self.wait(now, chance);
+                self.until = self.until.max(now + retry_after::wait(asked, false, chance));
+            }
+            // The backlog finds out which it is.
+            Failure::Rejected if self.lanes.last() == Lane::Live => {
+                self.lanes.passed(batch.last().copied().unwrap_or_default());
+            }
             Failure::Rejected => self.reject(now, batch, chance),
         }
     }
@@ -220,6 +295,16 @@ impl Machine {
             [] | [_] => self.wait(now, chance),
             _ => self.limit = batch.len() / 2,
         }
+    }
+
+    /// Says hello again with other positions, at once the first time.
+    fn renumber(&mut self, now: Duration, above: Position, chance: f64) -> Verdict {
+        self.greeted = false;
+        self.mark = None;
+        if std::mem::replace(&mut self.renumbered, true) {
+            self.wait(now, chance);
+        }
+        Verdict { renumber: Some(above), ..Verdict::default() }
     }
 
     /// Keeps everything and says hello again after a while.

@@ -1,6 +1,6 @@
 //! How results leave: asks the state machine what to say, says it, and tells the spool what came of it.
 //!
-//! The rules are in `machine`, how a session begins in `hello`, trust is in `client`, the network in `transport`.
+//! The rules are in `machine` and `lanes`, how a session begins in `hello`, trust is in `client`, the network in `transport`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,14 @@ use wire::{Position, Problem};
 use crate::clock;
 use crate::record::{self, Moment};
 use client::{Client, Session, Trouble};
-use machine::{Failure, Machine, Step, Verdict};
+use machine::{Failure, Machine, Step, Verdict, Wanted};
 
 pub(crate) mod backoff;
 pub(crate) mod client;
 mod hello;
+mod lanes;
 mod machine;
+pub(crate) mod retry_after;
 pub(crate) mod transport;
 
 /// How the agent stands with its control plane.
@@ -104,13 +106,29 @@ impl Uplink {
     }
 
     /// What the spool holds for the next batch.
-    async fn ready(&mut self) -> Vec<Stored> {
+    async fn ready(&mut self) -> Ready {
         let status = *self.recorded.borrow_and_update();
         if status.pending + status.gaps == 0 || !self.machine.may_speak(clock::boot()) {
-            return Vec::new();
+            return Ready::default();
         }
-        let after = record::to_spool(self.machine.after());
-        match self.spool.peek(after, self.machine.limit()).await {
+        let recorded = record::from_spool(status.recorded);
+        let wanted = self.machine.wanted(recorded);
+        let mut stored = self.peek(wanted).await;
+        if wanted.lane == Lane::Live {
+            // Gaps wait for their turn in the order of things.
+            let last = stored.last().map(|stored| record::from_spool(stored.position()));
+            stored.retain(|stored| matches!(stored, Stored::Entry { .. }));
+            if stored.is_empty() {
+                self.machine.pass(last.unwrap_or(recorded));
+                let wanted = self.machine.wanted(recorded);
+                return Ready { lane: wanted.lane, stored: self.peek(wanted).await };
+            }
+        }
+        Ready { lane: wanted.lane, stored }
+    }
+
+    async fn peek(&self, Wanted { after, limit, .. }: Wanted) -> Vec<Stored> {
+        match self.spool.peek(record::to_spool(after), limit).await {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!(%error, "cannot read the spool");
@@ -119,27 +137,24 @@ impl Uplink {
         }
     }
 
-    async fn send(&mut self, ready: Vec<Stored>) {
+    async fn send(&mut self, Ready { lane, stored }: Ready) {
         let Some(session) = self.session.clone() else { return };
         let now = Moment { boot_id: &self.boot_id, boot: clock::boot() };
         let rejected = self.machine.rejected();
         let records: Vec<Record> =
-            ready.into_iter().map(|stored| record::record(stored, now, rejected)).collect();
+            stored.into_iter().map(|stored| record::record(stored, now, rejected)).collect();
         let positions: Vec<Position> = records.iter().map(Record::position).collect();
-        let batch = Batch {
-            lane: Lane::Backlog,
-            records,
-            pending: self.spool.status().pending,
-            sent_at: clock::wall(),
-        };
-        self.machine.sending(positions.last().copied());
+        let batch = Batch { lane, records, pending: self.spool.status().pending, sent_at: clock::wall() };
+        self.machine.sending(lane, positions.last().copied());
         match self.client.results(&session, &batch).await {
             Ok(ack) => {
+                failpoint::hit("uplink.sent");
                 let verdict = self.machine.answered(clock::boot(), &positions, ack.cursor, rand::random());
                 if verdict.odd {
                     tracing::warn!(cursor = %ack.cursor, sent = ?positions.last(), "the control plane's cursor makes no sense");
                 }
                 self.apply(verdict).await;
+                failpoint::hit("uplink.acknowledged");
                 self.tell(trouble(verdict));
             }
             Err(trouble) => self.fail(trouble, &positions),
@@ -164,12 +179,18 @@ impl Uplink {
         }
     }
 
-    async fn apply(&self, verdict: Verdict) {
+    async fn apply(&mut self, verdict: Verdict) {
         let done = match verdict {
             Verdict { release: Some(upto), .. } => self.spool.release(record::to_spool(upto)).await,
             Verdict { rewind: Some(to), .. } => {
                 tracing::warn!(%to, "the control plane has less than it acknowledged: sending again what is still here");
                 self.spool.rewind(record::to_spool(to)).await
+            }
+            Verdict { renumber: Some(above), .. } => {
+                tracing::info!(%above, "what is held gets new positions");
+                let done = self.spool.renumber(record::to_spool(above)).await;
+                self.machine.renumbered(record::from_spool(self.spool.status().acknowledged));
+                done
             }
             _ => Ok(()),
         };
@@ -210,9 +231,22 @@ impl Uplink {
     }
 }
 
+/// What the next batch is made of.
+#[derive(Default)]
+struct Ready {
+    lane: Lane,
+    stored: Vec<Stored>,
+}
+
+impl Ready {
+    fn is_empty(&self) -> bool {
+        self.stored.is_empty()
+    }
+}
+
 /// What a verdict means for the operator.
 fn trouble(verdict: Verdict) -> Option<String> {
-    verdict.later_life.then(|| {
+    (verdict.later_life || verdict.renumber.is_some()).then(|| {
         "the control plane has results of a later life of this agent: its data directory was restored or copied".to_owned()
     })
 }
@@ -223,7 +257,11 @@ fn failure(trouble: &Trouble) -> Failure {
     }
     match trouble {
         Trouble::Network(_) => Failure::Network,
+        Trouble::Later { asked, .. } => Failure::Later(*asked),
         _ if trouble.wants_hello() => Failure::LeaseUnknown,
+        Trouble::Refused { status: 429 | 503, problem: Problem { retry_after_s: Some(s), .. } } => {
+            Failure::Busy(Duration::from_secs(*s))
+        }
         Trouble::Refused { status: 400 | 413 | 422, .. } => Failure::Rejected,
         Trouble::Refused { problem, .. }
             if [Problem::INVALID, Problem::TOO_LARGE].contains(&&problem.code[..]) =>

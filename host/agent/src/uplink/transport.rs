@@ -4,12 +4,15 @@ use std::error::Error as _;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Method, Url};
 use wire::BODY_LIMIT;
 use wire::signature::header;
 
+use super::retry_after;
 use crate::Error;
 
 /// Speaks to one control plane.
@@ -41,6 +44,8 @@ pub(crate) struct Answer {
     pub(crate) etag: String,
     /// The signature header, or "".
     pub(crate) signature: String,
+    /// How long it asks to wait before another attempt.
+    pub(crate) retry_after: Option<Duration>,
     /// The content type, or "".
     pub(crate) content_type: String,
     /// At most [`BODY_LIMIT`] bytes.
@@ -99,6 +104,7 @@ impl Transport {
             status: incoming.status().as_u16(),
             etag: text(ETAG.as_str()),
             signature: text(header::SIGNATURE),
+            retry_after: retry_after::asked(&text(RETRY_AFTER.as_str()), &text(DATE.as_str())),
             content_type: text(CONTENT_TYPE.as_str()),
             body: Vec::new(),
         };
