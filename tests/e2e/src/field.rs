@@ -25,8 +25,14 @@ impl Field {
 
     /// The same, in a directory whose name begins with this one.
     pub fn named(name: &str) -> Self {
+        Self::prepared(name, |_| {})
+    }
+
+    /// The same, and `prepare` makes something in the directory before the control plane starts.
+    pub fn prepared(name: &str, prepare: impl FnOnce(&Path)) -> Self {
         let prefix = format!("picket-{name}-");
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory");
+        prepare(dir.path());
         let mut field = Self { dir, port: process::free_port(), control: None };
         field.start_control();
         field

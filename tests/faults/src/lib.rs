@@ -7,10 +7,12 @@
 
 pub mod damage;
 pub mod device;
+pub mod fill;
 pub mod http;
 pub mod image;
 pub mod lanes;
 pub mod loopdisk;
+pub mod namespace;
 pub mod oracle;
 pub mod preload;
 pub mod proxy;
@@ -18,6 +20,7 @@ pub mod row;
 pub mod rows;
 pub mod stage;
 pub mod target;
+mod warm;
 
 pub use picket_e2e::{Finished, Process, pause, until};
 pub use row::{Row, Run, Tally};

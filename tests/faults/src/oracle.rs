@@ -44,12 +44,12 @@ fn followed(log: &str) -> BTreeSet<(u64, u64)> {
             all.extend(recorded(line));
             continue;
         };
-        // `count` positions from `from` on, in their order, stand densely from `to` on.
-        let moved: Vec<_> = all.range(from..).copied().collect();
-        for position in &moved {
-            all.remove(position);
+        // Those of a stretch move together, and their order and distances stay.
+        for n in 0..count {
+            if all.remove(&(from.0, from.1 + n)) {
+                all.insert((to.0, to.1 + n));
+            }
         }
-        all.extend((0..count).map(|n| (to.0, to.1 + n)));
     }
     all
 }
@@ -86,9 +86,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_account_follows_what_was_renumbered() {
+    fn the_account_follows_what_was_renumbered_also_when_it_was_said_twice() {
         let log = "x recorded monitor=a epoch=1 seq=1\nx recorded epoch=1 seq=2\nx recorded epoch=1 seq=3\n\
-                   INFO renumbered from=1/2 to=7/1 count=2\nx recorded epoch=7 seq=3";
+                   INFO renumbered from=1/2 to=7/1 count=2\nINFO renumbered from=1/2 to=7/1 count=2\n\
+                   x recorded epoch=7 seq=3";
         assert_eq!(followed(log), BTreeSet::from([(1, 1), (7, 1), (7, 2), (7, 3)]));
     }
 }

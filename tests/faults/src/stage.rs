@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::http;
 use crate::oracle::{self, Whole};
 use crate::target::Target;
+use crate::warm;
 
 /// A field with a target.
 pub struct Stage {
@@ -22,7 +23,9 @@ pub struct Stage {
 impl Stage {
     /// A control plane with an empty store, in a directory named after the row.
     pub fn new(row: &str) -> Self {
-        Self { field: Field::named(row), target: Target::start() }
+        let field = Field::prepared(row, |dir| warm::lend(&dir.join("cp")));
+        warm::keep(&field.path("cp"));
+        Self { field, target: Target::start() }
     }
 
     /// The control plane's port.
@@ -54,11 +57,23 @@ impl Stage {
         http::ask(self.port(), method, path, &headers, &body)
     }
 
-    /// The command that runs an agent which takes `control` for its control plane.
+    /// The command that runs an agent. It finds its plugins compiled.
+    pub fn agent(&self, name: &str) -> Command {
+        warm::lend(&self.path(name));
+        self.field.agent(name)
+    }
+
+    /// The same, for one that takes `control` for its control plane.
     pub fn agent_at(&self, name: &str, control: &str) -> Command {
         let mut command = self.agent(name);
-        command.env("PICKET_CONTROL", control).env("PICKET_SECRETS_DIR", self.path("secrets"));
+        command.env("PICKET_CONTROL", control);
         command
+    }
+
+    /// Makes an agent whose control plane is at `control`, and starts it.
+    pub fn enrol_at(&self, name: &str, location: &str, control: &str) -> Process {
+        let token = self.create_agent(name, location);
+        self.start(name, self.agent_at(name, control).env("PICKET_SETUP_TOKEN", token))
     }
 
     /// Runs it, its log where the oracle looks for it.

@@ -1,13 +1,39 @@
 //! The rows, one file a family.
 
 use crate::Row;
+use crate::http::Message;
+use crate::proxy::Fate;
 
+mod cut;
 mod damage;
 mod disk;
+mod drain;
+mod forgery;
+mod link;
 mod process;
 mod token;
 
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
-    [damage::ROWS, disk::ROWS, process::ROWS, token::ROWS].concat()
+    [
+        process::ROWS,
+        cut::ROWS,
+        damage::ROWS,
+        disk::ROWS,
+        forgery::ROWS,
+        link::ROWS,
+        drain::ROWS,
+        token::ROWS,
+    ]
+    .concat()
+}
+
+/// A policy for agents that shall speak by requests: no stream comes through, as behind many a proxy.
+fn requests_only(mut policy: impl FnMut(&Message) -> Fate + Send) -> impl FnMut(&Message) -> Fate + Send {
+    move |request| {
+        if request.path().starts_with("/v1/stream") {
+            return Fate::Answer(Message::answer("426 Upgrade Required", &[], b""));
+        }
+        policy(request)
+    }
 }
