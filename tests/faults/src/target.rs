@@ -64,6 +64,11 @@ impl Target {
         self.shared.served.load(Ordering::SeqCst)
     }
 
+    /// Counts checks of a page that were not made here: results that a row wrote into a spool by itself.
+    pub fn credit(&self, page: &str, checks: u64) {
+        *self.shared.lock().entry(format!("/{page}")).or_default() += checks;
+    }
+
     /// Checks of that page served so far.
     pub fn served_of(&self, page: &str) -> u64 {
         self.shared.lock().get(&format!("/{page}")).copied().unwrap_or(0)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::proxy::{Fate, Proxy};
 use crate::row::row;
-use crate::rows::process::stop;
+use crate::rows::process::{returns, stop};
 use crate::rows::requests_only;
 use crate::{Row, Run, Stage, Tally, until};
 
@@ -21,17 +21,11 @@ fn cuts(run: &Run) -> Tally {
     let monitors: Vec<_> = (0..lanes).flat_map(|lane| stage.pages(&format!("dc{lane}"), 4)).collect();
     stage.apply_all(&monitors);
     let (next, longest) = (AtomicU64::new(0), AtomicU64::new(0));
-    let recorded: usize = std::thread::scope(|scope| {
-        let lane = |(lane, cycles)| {
-            let (stage, next, longest) = (&stage, &next, &longest);
-            scope.spawn(move || lane_of_cuts(stage, lane, cycles, next, longest))
-        };
-        let all: Vec<_> = (0..lanes).zip(run.shares(lanes)).map(lane).collect();
-        all.into_iter().map(|thread| thread.join().expect("a lane found nothing wrong")).sum()
-    });
+    let recorded =
+        run.side_by_side(lanes, |lane, cycles| lane_of_cuts(&stage, lane, cycles, &next, &longest));
     Tally::of(run.count, "answers cut")
         .and(longest.into_inner(), "bytes the longest")
-        .and(recorded as u64, "recorded")
+        .and(recorded.iter().sum::<usize>() as u64, "recorded")
         .and(0, "lost")
         .and(0, "twice")
 }
@@ -74,6 +68,7 @@ fn lane_of_cuts(stage: &Stage, lane: u64, cycles: u64, next: &AtomicU64, longest
     }
     proxy.policy(requests_only(|_| Fate::Pass));
     let agent = stage.start(&name, &mut stage.agent_at(&name, &proxy.url()));
+    returns(stage, &name);
     let whole = stage.whole(&name, Duration::from_secs(60));
     stop(agent);
     whole.recorded

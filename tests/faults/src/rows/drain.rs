@@ -30,7 +30,9 @@ pub(super) fn filled(stage: &Stage, name: &str, location: &str, count: usize, st
 pub(super) fn add(stage: &Stage, name: &str, location: &str, count: usize, state: &str) {
     let Value::Array(all) = stage.get("/v1/monitors") else { panic!("monitors are a list") };
     let here = all.iter().filter(|m| m["locations"].as_array().is_some_and(|l| l.contains(&location.into())));
-    let monitors: Vec<String> = here.filter_map(|m| Some(m["id"].as_str()?.to_owned())).collect();
+    let text = |m: &Value, key: &str| m[key].as_str().unwrap_or_default().to_owned();
+    let (monitors, names): (Vec<_>, Vec<_>) = here.map(|m| (text(m, "id"), text(m, "name"))).unzip();
+    names.iter().for_each(|name| stage.target.credit(name, count.div_ceil(names.len()) as u64));
     let filling = Filling { monitors: &monitors, count, state, over_ms: 600_000 };
     let lines = fill(&stage.path(name), &filling);
     let log = stage.path(&format!("{name}.log"));
@@ -60,6 +62,9 @@ fn drained(run: &Run) -> Tally {
         let hello =
             until("it says hello", Duration::from_secs(60), || proxy.asked("/v1/hello").first().copied());
         let hello_ms = now_ms() - hello.elapsed().as_millis() as i64;
+        stage.wait_for_result("edge-1", Duration::from_secs(60), |r| {
+            r["delivery"] == "live" && received_ms(r) >= hello_ms
+        });
         until("all is sent", Duration::from_secs(60), || {
             (stage.agent_view("edge-1")["pending"].as_u64()? < 100).then_some(())
         });

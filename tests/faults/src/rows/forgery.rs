@@ -25,14 +25,8 @@ fn forged(run: &Run) -> Tally {
     let monitors: Vec<_> = (0..lanes).flat_map(|lane| stage.pages(&format!("dc{lane}"), 3)).collect();
     stage.apply_all(&monitors);
     let by_kind = Mutex::new(vec![0_u64; KINDS.len()]);
-    let recorded: usize = std::thread::scope(|scope| {
-        let lane = |(lane, rounds)| {
-            let (stage, by_kind) = (&stage, &by_kind);
-            scope.spawn(move || lane_of_forgeries(stage, run, lane, rounds, by_kind))
-        };
-        let all: Vec<_> = (0..lanes).zip(run.shares(lanes)).map(lane).collect();
-        all.into_iter().map(|thread| thread.join().expect("a lane found nothing wrong")).sum()
-    });
+    let recorded =
+        run.side_by_side(lanes, |lane, rounds| lane_of_forgeries(&stage, run, lane, rounds, &by_kind));
     let by_kind = by_kind.into_inner().expect("no lane panicked");
     for (kind, times) in KINDS.iter().zip(&by_kind) {
         assert!(*times > 0, "{kind} was never tried");
@@ -40,7 +34,7 @@ fn forged(run: &Run) -> Tally {
     Tally::of(by_kind.iter().sum(), "forged answers")
         .and(KINDS.len() as u64, "kinds")
         .and(0, "obeyed")
-        .and(recorded as u64, "recorded")
+        .and(recorded.iter().sum::<usize>() as u64, "recorded")
         .and(0, "lost")
         .note("identity files unchanged")
 }

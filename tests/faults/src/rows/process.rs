@@ -19,15 +19,7 @@ fn kills(run: &Run) -> Tally {
     let stage = Stage::new("P1");
     let locations = ["dc1", "dc2", "dc3"];
     stage.apply_all(&locations.iter().flat_map(|l| stage.pages(l, 5)).collect::<Vec<_>>());
-    let lanes = run.shares(3).zip(locations).enumerate();
-    let counts: Vec<(usize, u64)> = std::thread::scope(|scope| {
-        let lane = |(n, (cycles, location))| {
-            let stage = &stage;
-            scope.spawn(move || lane(stage, run, n as u64, location, cycles))
-        };
-        let all: Vec<_> = lanes.map(lane).collect();
-        all.into_iter().map(|thread| thread.join().expect("a lane found nothing wrong")).collect()
-    });
+    let counts = run.side_by_side(3, |n, cycles| lane(&stage, run, n, locations[n as usize], cycles));
     Tally::of(run.count, "cycles")
         .and(counts.iter().map(|(recorded, _)| *recorded as u64).sum(), "recorded")
         .and(0, "lost")
@@ -65,7 +57,7 @@ fn lane(stage: &Stage, run: &Run, salt: u64, location: &str, cycles: u64) -> (us
 }
 
 /// Waits until something that the agent recorded after now is stored: it authenticates.
-fn returns(stage: &Stage, name: &str) {
+pub(super) fn returns(stage: &Stage, name: &str) {
     let epoch = |v: &serde_json::Value| (v["epoch"].as_u64(), v["seq"].as_u64());
     let newest = stage.get(&format!("/v1/results?agent={name}&limit=200"));
     let newest = newest["results"].as_array().and_then(|all| all.iter().map(epoch).max());

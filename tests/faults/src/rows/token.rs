@@ -19,15 +19,9 @@ fn enrolments(run: &Run) -> Tally {
     let (port, rounds) = (stage.port(), run.count / 100);
     for round in 0..rounds {
         let token = stage.create_agent(&format!("edge-{round}"), "dc1");
-        let statuses: Vec<u16> = std::thread::scope(|scope| {
-            let device = |n| {
-                let token = &token;
-                scope.spawn(move || {
-                    Device::new(port, run.seed ^ (round * 100 + n) << 32).enroll(token).status()
-                })
-            };
-            let all: Vec<_> = (0..100).map(device).collect();
-            all.into_iter().map(|thread| thread.join().expect("a device does not panic")).collect()
+        let hundred = Run { count: 100, ..*run };
+        let statuses = hundred.side_by_side(100, |n, _| {
+            Device::new(port, run.seed ^ (round * 100 + n) << 32).enroll(&token).status()
         });
         assert_eq!(statuses.iter().filter(|s| **s == 200).count(), 1, "{statuses:?}");
         assert_eq!(statuses.iter().filter(|s| **s == 409).count(), 99, "{statuses:?}");
