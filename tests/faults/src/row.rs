@@ -111,13 +111,19 @@ impl Run {
         StdRng::seed_from_u64(self.seed ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
+    /// Divides its times among `lanes`.
+    pub fn shares(&self, lanes: u64) -> impl Iterator<Item = u64> {
+        let (each, rest) = (self.count / lanes, self.count % lanes);
+        (0..lanes).map(move |lane| each + u64::from(lane < rest))
+    }
+
     /// Divides its times among `lanes` that work side by side; `work` is given the lane and its share.
     pub fn side_by_side<T: Send>(&self, lanes: u64, work: impl Fn(u64, u64) -> T + Sync) -> Vec<T> {
-        let (each, rest, work) = (self.count / lanes, self.count % lanes, &work);
+        let work = &work;
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..lanes)
-                .map(|lane| scope.spawn(move || work(lane, each + u64::from(lane < rest))))
-                .collect();
+            let shares = (0..lanes).zip(self.shares(lanes));
+            let threads: Vec<_> =
+                shares.map(|(lane, share)| scope.spawn(move || work(lane, share))).collect();
             threads.into_iter().map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
         })
     }

@@ -15,17 +15,8 @@ mod token;
 
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
-    [
-        process::ROWS,
-        cut::ROWS,
-        damage::ROWS,
-        disk::ROWS,
-        forgery::ROWS,
-        link::ROWS,
-        drain::ROWS,
-        token::ROWS,
-    ]
-    .concat()
+    [process::ROWS, cut::ROWS, damage::ROWS, disk::ROWS, forgery::ROWS, link::ROWS, drain::ROWS, token::ROWS]
+        .concat()
 }
 
 /// A policy for agents that shall speak by requests: no stream comes through, as behind many a proxy.
