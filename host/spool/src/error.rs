@@ -86,3 +86,10 @@ pub enum Error {
     #[error("the spool is closed")]
     Closed,
 }
+
+impl Error {
+    /// Whether neither time nor room on the disk helps: a mistake, another process, a newer version.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Settings { .. } | Self::InUse { .. } | Self::Newer { .. })
+    }
+}

@@ -5,6 +5,7 @@
 //! lock            held for the life of the process
 //! slot.a slot.b   the marker (slot.rs)
 //! queue/          the database (fjall.rs)
+//! reserve         room for the database when the disk is full (reserve.rs)
 //! quarantine-3/   the newest damaged database, for a person to look at
 //! ```
 
@@ -15,16 +16,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::{
     error::Error,
     fjall::FjallStore,
     key,
     marker::{FORMAT, Marker},
-    queue::{Limits, Queue},
+    queue::{Limits, Opening, Queue},
     rescue,
+    reserve::Reserve,
     slot::Slots,
     store::{Fault, Store},
-    types::{Position, Settings},
+    types::{CAPACITY_FLOOR, Position, Settings},
 };
 
 /// Where the writer gets its queue from, again when a queue is spent, and where it leaves the marker.
@@ -32,8 +36,8 @@ pub(crate) trait Source: Send {
     /// What the queue stands on.
     type Store: Store + Send;
 
-    /// Opens the queue with a new epoch that is on the disk when this returns. `discard` as in [`Queue::open`].
-    fn queue(&mut self, discard: Option<Position>) -> Result<Queue<Self::Store>, Error>;
+    /// Opens the queue with a new epoch that is on the disk when this returns, or frozen. `reported` as in [`Opening`].
+    fn queue(&mut self, reported: Option<Position>) -> Result<Queue<Self::Store>, Error>;
 
     /// Leaves the marker beside the database.
     fn keep(&mut self, marker: &Marker) -> Result<(), Error>;
@@ -46,6 +50,15 @@ pub(crate) trait Source: Send {
 
     /// Databases put aside so far.
     fn quarantined(&self) -> u64;
+
+    /// The marker that was left beside the database, also while that cannot be opened.
+    fn known(&self) -> Option<Marker>;
+
+    /// Whether the next full disk stops recording.
+    fn low(&self) -> bool;
+
+    /// Now and then: makes the reserve again where there is room for it.
+    fn tend(&mut self);
 }
 
 /// The directory, locked.
@@ -53,8 +66,10 @@ pub(crate) struct Home {
     dir: PathBuf,
     limits: Limits,
     fallback: u64,
+    boot: u64,
     slots: Slots,
     marker: Option<Marker>,
+    reserve: Reserve,
     quarantined: u64,
     _lock: File,
 }
@@ -68,19 +83,29 @@ impl Home {
         let lock = lock(&dir)?;
         let (slots, marker) = Slots::open(&dir)?;
         sync_directory(&dir)?;
-        let limits = Limits { records: settings.capacity_records, bytes: settings.capacity_bytes };
+        let age_ms = settings.capacity_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let limits = Limits {
+            records: settings.capacity_records,
+            bytes: settings.capacity_bytes,
+            age_ms,
+            floor: CAPACITY_FLOOR,
+        };
+        let boot = if settings.boot_id.is_empty() { 0 } else { xxh3_64(settings.boot_id.as_bytes()) };
+        let reserve = Reserve::open(&dir, settings.reserve_bytes);
         Ok(Self {
             dir,
             limits,
             fallback: settings.fallback_epoch,
+            boot,
             slots,
             marker,
+            reserve,
             quarantined: 0,
             _lock: lock,
         })
     }
 
-    fn attempt(&self, discard: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
+    fn attempt(&self, reported: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
         let database = self.dir.join("queue");
         let existed = self.marker.is_some() && database.exists();
         let mut store = FjallStore::open(&database)?;
@@ -94,13 +119,36 @@ impl Home {
                 tracing::warn!(from = %source.display(), rescued, "took records out of a damaged database");
             }
         }
-        Queue::open(store, self.limits, self.marker.as_ref(), self.fallback, discard)
+        let opening = Opening {
+            limits: self.limits,
+            known: self.marker.as_ref(),
+            fallback: self.fallback,
+            reported,
+            boot: self.boot,
+        };
+        Queue::open(store, opening)
+    }
+
+    /// Opens the database; where the disk is full, in the room of the reserve.
+    fn attempt_with_room(&mut self, reported: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
+        self.reserve.free_if_short();
+        let opened = self.attempt(reported);
+        let full = match &opened {
+            Ok(queue) => queue.frozen(),
+            Err(fault) => matches!(fault, Fault::Full),
+        };
+        if !full || !self.reserve.free() {
+            return opened;
+        }
+        drop(opened);
+        self.attempt(reported)
     }
 
     /// Renames the database to the next `quarantine-<n>` and deletes the earlier ones: one is evidence, two are a full disk.
     fn quarantine(&mut self) -> Result<(), Error> {
         let earlier = quarantines(&self.dir)?;
         let n = earlier.iter().map(|(n, _)| n + 1).max().unwrap_or(1);
+        failpoint::hit("spool.quarantine.begin");
         let (from, to) = (self.dir.join("queue"), self.dir.join(format!("quarantine-{n}")));
         #[expect(
             clippy::disallowed_methods,
@@ -108,6 +156,7 @@ impl Home {
         )]
         fs::rename(&from, &to).map_err(|source| failed("rename", &from, source))?;
         sync_directory(&self.dir)?;
+        failpoint::hit("spool.quarantine.renamed");
         for (_, path) in earlier {
             fs::remove_dir_all(&path).map_err(|source| failed("remove", &path, source))?;
         }
@@ -128,12 +177,12 @@ impl Home {
 impl Source for Home {
     type Store = FjallStore;
 
-    fn queue(&mut self, discard: Option<Position>) -> Result<Queue<FjallStore>, Error> {
-        let mut opened = self.attempt(discard);
+    fn queue(&mut self, reported: Option<Position>) -> Result<Queue<FjallStore>, Error> {
+        let mut opened = self.attempt_with_room(reported);
         if let Err(Fault::Damaged(reason)) = &opened {
             tracing::error!(dir = %self.dir.display(), reason, "the spool's database is damaged: putting it aside");
             self.quarantine()?;
-            opened = self.attempt(discard);
+            opened = self.attempt_with_room(reported);
         }
         let queue = opened.map_err(|fault| self.error(fault))?;
         self.keep(queue.marker())?;
@@ -143,6 +192,7 @@ impl Source for Home {
 
     fn keep(&mut self, marker: &Marker) -> Result<(), Error> {
         self.slots.write(marker)?;
+        failpoint::hit("spool.slot.written");
         self.marker = Some(marker.clone());
         Ok(())
     }
@@ -158,6 +208,18 @@ impl Source for Home {
     fn quarantined(&self) -> u64 {
         self.quarantined
     }
+
+    fn known(&self) -> Option<Marker> {
+        self.marker.clone()
+    }
+
+    fn low(&self) -> bool {
+        self.reserve.missing()
+    }
+
+    fn tend(&mut self) {
+        self.reserve.make();
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {
@@ -172,7 +234,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
     }
 }
 
-fn quarantines(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+pub(crate) fn quarantines(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     let entries = fs::read_dir(dir).map_err(|source| failed("read", dir, source))?;
     let numbered = entries.filter_map(Result::ok).filter_map(|entry| {
         let n = entry.file_name().to_str()?.strip_prefix("quarantine-")?.parse().ok()?;

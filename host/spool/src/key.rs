@@ -118,11 +118,17 @@ fn reason_code(reason: Reason) -> u8 {
         Reason::Evicted => 0,
         Reason::Corrupt => 1,
         Reason::Released => 2,
+        Reason::Enospc => 3,
+        Reason::SlowDisk => 4,
+        Reason::Power => 5,
     }
 }
 
+const REASONS: [Reason; 6] =
+    [Reason::Evicted, Reason::Corrupt, Reason::Released, Reason::Enospc, Reason::SlowDisk, Reason::Power];
+
 fn reason(code: u8) -> Option<Reason> {
-    [Reason::Evicted, Reason::Corrupt, Reason::Released].into_iter().find(|known| reason_code(*known) == code)
+    REASONS.into_iter().find(|known| reason_code(*known) == code)
 }
 
 #[cfg(test)]
@@ -143,7 +149,7 @@ mod tests {
     #[test]
     fn a_gap_comes_back_as_it_was_with_and_without_its_facts() {
         for (first, last, down) in [(None, None, None), (Some(-1), Some(i64::MAX), Some(u64::MAX))] {
-            for reason in [Reason::Evicted, Reason::Corrupt, Reason::Released] {
+            for reason in REASONS {
                 let gap =
                     Gap { epoch: 9, from: 2, to: 40, reason, first_at_ms: first, last_at_ms: last, down };
                 assert_eq!(decode(gap.start(), &super::gap(&gap)), Some(Record::Gap(gap)));

@@ -8,7 +8,7 @@
 //! writer.rs   the thread: groups, one fsync each, opening again after a failure
 //! queue.rs    the rules: numbering, release, eviction with its gap, rewind, renumber (pure over a Store)
 //! census.rs   what is there at opening, and what is missing                      (pure)
-//! home.rs     the directory: lock, slots, database, quarantine
+//! home.rs     the directory: lock, slots, database, reserve, quarantine
 //! rescue.rs   what a damaged database still tells
 //! slot.rs     two files that know the numbering when the database is gone
 //! fjall.rs    the database                                                       (the only file that names it)
@@ -17,6 +17,7 @@
 //! A crash of the process loses nothing recorded. A power cut loses at most what was not yet recorded.
 
 mod census;
+mod command;
 mod error;
 mod fjall;
 mod home;
@@ -24,8 +25,11 @@ mod key;
 mod marker;
 #[cfg(test)]
 mod model;
+mod place;
+mod probe;
 mod queue;
 mod rescue;
+mod reserve;
 mod slot;
 mod spool;
 mod store;
@@ -34,4 +38,6 @@ mod writer;
 
 pub use error::Error;
 pub use spool::Spool;
-pub use types::{CAPACITY_FLOOR, ENTRY_LIMIT, Entry, Gap, Position, Reason, Settings, Status, Stored};
+pub use types::{
+    CAPACITY_FLOOR, Disk, ENTRY_LIMIT, Entry, Gap, Loss, Position, Reason, Settings, Status, Stored,
+};

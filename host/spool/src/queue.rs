@@ -1,6 +1,7 @@
-//! The queue's rules over any [`Store`]: numbering, release, eviction with its gap in the same commit, rewind, renumbering.
+//! The queue's rules over any [`Store`]: numbering, release, loss, eviction with its gap in the same commit, rewind, renumbering.
 //! One thread calls it; it knows no files, no clock and no channel. After an `Err` of a verb that writes it is spent: open a new one.
 
+mod opening;
 mod renumber;
 mod room;
 
@@ -10,13 +11,14 @@ use std::{
 };
 
 use crate::{
-    census::{Census, Cover, cost},
+    census::Cover,
     key::{self, Record},
     marker::Marker,
     store::{Changes, Fault, Store},
-    types::{Entry, Gap, Position, Reason, Status, Stored},
+    types::{Entry, Gap, Loss, Position, Reason, Status, Stored},
 };
-use room::Oldest;
+pub(crate) use opening::Opening;
+use room::{Coming, Oldest};
 
 /// How much the queue holds.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,10 @@ pub(crate) struct Limits {
     pub(crate) records: u64,
     /// Their cost.
     pub(crate) bytes: u64,
+    /// Milliseconds between the times of the oldest entry and of a new one.
+    pub(crate) age_ms: Option<i64>,
+    /// Unreleased entries that go neither for their cost nor for their age.
+    pub(crate) floor: u64,
 }
 
 /// Bytes that one [`Queue::peek`] gives at most, unless the first record alone has more.
@@ -42,6 +48,8 @@ pub(crate) struct Queue<S> {
     pending: u64,
     bytes: u64,
     evicted: u64,
+    /// The store took not even the new epoch: it can only be read, and what is released is told to the slots alone.
+    frozen: bool,
     /// The oldest entries, read ahead.
     front: VecDeque<Oldest>,
     /// The last entry taken off the front: the store holds none up to it once the commit under way is done.
@@ -49,80 +57,56 @@ pub(crate) struct Queue<S> {
 }
 
 impl<S: Store> Queue<S> {
-    /// Begins a new epoch, higher than any the store, `known` (the slots) or `fallback` names; in the same commit writes a gap
-    /// `corrupt` for whatever should be there and is not. `discard`: the last position reported as recorded, where the caller
-    /// knows it; later records of its epoch go, for their append was answered with an error.
-    pub(crate) fn open(
-        mut store: S,
-        limits: Limits,
-        known: Option<&Marker>,
-        fallback: u64,
-        discard: Option<Position>,
-    ) -> Result<Self, Fault> {
-        let mut census = Census::take(&store, discard)?;
-        let own = census.marker.take();
-        let newest = [own.as_ref(), known].into_iter().flatten().max_by_key(|marker| marker.revision);
-        let mut marker = newest.cloned().unwrap_or_default();
-        let ends = ends([own.as_ref(), known], &census.cover, discard);
-
-        let first_epoch = if newest.is_some() { 1 } else { fallback };
-        let used = ends.keys().next_back().copied().unwrap_or_default().max(marker.epoch);
-        let used =
-            [own.as_ref(), known].into_iter().flatten().map(|marker| marker.epoch).fold(used, u64::max);
-        marker.epoch = (used + 1).max(first_epoch);
-        marker.revision += 1;
-        marker.last = 0;
-
-        let mut changes = census.repair;
-        for hole in census.cover.holes(marker.acknowledged, &ends) {
-            add_gap(&mut census.gaps, &mut changes, hole, Reason::Corrupt);
-        }
-        marker.tails = ends;
-        marker.trim();
-        changes.insert(key::MARKER.to_vec(), Some(marker.encode()));
-        store.commit(changes)?;
-
-        let mut queue = Self {
-            store,
-            limits,
-            marker,
-            gaps: census.gaps,
-            held: census.held,
-            pending: 0,
-            bytes: census.bytes,
-            evicted: 0,
-            front: VecDeque::new(),
-            swept: Position::START,
-        };
-        queue.finish_renumbering()?;
-        queue.pending = queue.entries_after(queue.marker.acknowledged, None)?;
-        Ok(queue)
-    }
-
     /// Records these entries and moves the acknowledged position, all in one commit; room is made in it too. Gives the
     /// position of the first entry; the others follow densely.
     pub(crate) fn commit(&mut self, entries: &[Entry], release: Option<Position>) -> Result<Position, Fault> {
+        if self.frozen && !entries.is_empty() {
+            return Err(Fault::Full);
+        }
         let mut changes = Changes::new();
         let release = release.filter(|upto| *upto > self.marker.acknowledged);
         if let Some(upto) = release {
             self.pending -= self.entries_after(self.marker.acknowledged, Some(upto))?;
             self.acknowledge(upto, &mut changes);
         }
-        let added = entries.iter().map(|entry| cost(entry.bytes.len())).sum();
-        self.make_room(entries.len() as u64, added, &mut changes)?;
+        let coming = Coming::of(entries);
+        if !self.frozen {
+            self.make_room(coming, &mut changes)?;
+        }
 
         let first = Position::new(self.marker.epoch, self.marker.last + 1);
         for (position, entry) in (first.seq..).map(|seq| Position::new(first.epoch, seq)).zip(entries) {
             changes.insert(key::record(position), Some(key::entry(position, entry)));
         }
-        if !changes.is_empty() {
+        if !changes.is_empty() && !self.frozen {
             self.store.commit(changes)?;
         }
-        self.marker.last += entries.len() as u64;
-        self.held += entries.len() as u64;
-        self.pending += entries.len() as u64;
-        self.bytes += added;
+        self.marker.last += coming.entries;
+        self.held += coming.entries;
+        self.pending += coming.entries;
+        self.bytes += coming.cost;
         Ok(first)
+    }
+
+    /// Gives entries that were never recorded their positions, as a gap.
+    pub(crate) fn lose(&mut self, loss: &Loss) -> Result<(), Fault> {
+        if self.frozen {
+            return Err(Fault::Full);
+        }
+        let gap = Gap {
+            epoch: self.marker.epoch,
+            from: self.marker.last + 1,
+            to: self.marker.last + loss.count,
+            reason: loss.reason,
+            first_at_ms: Some(loss.first_at_ms),
+            last_at_ms: Some(loss.last_at_ms),
+            down: Some(loss.down),
+        };
+        let mut changes = Changes::new();
+        self.widen_or_add(gap, &mut changes);
+        self.store.commit(changes)?;
+        self.marker.last += loss.count;
+        Ok(())
     }
 
     /// Up to `limit` records after this position, or after the acknowledged one where that is later; at most 4 MiB of
@@ -168,9 +152,14 @@ impl<S: Store> Queue<S> {
         if to >= self.marker.acknowledged {
             return Ok(());
         }
+        if self.frozen {
+            return Err(Fault::Full);
+        }
         let mut changes = Changes::new();
-        for hole in self.cover_after(to)?.holes(to, &self.marker.ends()) {
-            add_gap(&mut self.gaps, &mut changes, hole, Reason::Released);
+        for (epoch, from, to) in self.cover_after(to)?.holes(to, &self.marker.ends()) {
+            let reason = Reason::Released;
+            let gap = Gap { epoch, from, to, reason, first_at_ms: None, last_at_ms: None, down: None };
+            add_gap(&mut self.gaps, &mut changes, gap);
         }
         self.pending += self.entries_after(to, Some(self.marker.acknowledged))?;
         self.acknowledge(to, &mut changes);
@@ -180,6 +169,16 @@ impl<S: Store> Queue<S> {
     /// The numbering as it is on the disk.
     pub(crate) fn marker(&self) -> &Marker {
         &self.marker
+    }
+
+    /// Whether it takes nothing in.
+    pub(crate) fn frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// The numbering as the slots are to have it after an orderly end.
+    pub(crate) fn closed(&self) -> Marker {
+        Marker { revision: self.marker.revision + 1, closed: true, ..self.marker.clone() }
     }
 
     /// The counts.
@@ -241,25 +240,7 @@ impl<S: Store> Queue<S> {
     }
 }
 
-/// The last seq of every epoch that any of these knows of; `discard` limits its own epoch.
-fn ends(markers: [Option<&Marker>; 2], cover: &Cover, discard: Option<Position>) -> BTreeMap<u64, u64> {
-    let mut ends = BTreeMap::new();
-    let known = markers.into_iter().flatten().flat_map(Marker::ends);
-    for (epoch, last) in known.chain(cover.ends()).chain(discard.map(|last| (last.epoch, last.seq))) {
-        let end: &mut u64 = ends.entry(epoch).or_default();
-        *end = last.max(*end);
-    }
-    ends.retain(|_, last| *last > 0);
-    ends
-}
-
-fn add_gap(
-    gaps: &mut BTreeMap<Position, Gap>,
-    changes: &mut Changes,
-    (epoch, from, to): (u64, u64, u64),
-    reason: Reason,
-) {
-    let gap = Gap { epoch, from, to, reason, first_at_ms: None, last_at_ms: None, down: None };
+fn add_gap(gaps: &mut BTreeMap<Position, Gap>, changes: &mut Changes, gap: Gap) {
     changes.insert(key::record(gap.start()), Some(key::gap(&gap)));
     gaps.insert(gap.start(), gap);
 }

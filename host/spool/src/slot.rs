@@ -73,6 +73,15 @@ impl Slots {
     }
 }
 
+/// The newest marker that the slots in this directory hold, as far as they can be read. Opens nothing for writing.
+pub(crate) fn newest(dir: &Path) -> Option<Marker> {
+    let slots = ["slot.a", "slot.b"].map(|name| {
+        let bytes = std::fs::read(dir.join(name)).ok()?;
+        parse(bytes.first_chunk()?).ok()
+    });
+    slots.into_iter().flatten().max_by_key(|(generation, _)| *generation).map(|(_, marker)| marker)
+}
+
 fn file(dir: &Path, name: &str) -> Result<(PathBuf, File), Error> {
     let path = dir.join(name);
     let mut options = OpenOptions::new();
@@ -131,6 +140,7 @@ mod tests {
             slots.write(&marker(revision)).unwrap();
             slots.sync().unwrap();
             assert_eq!(Slots::open(dir.path()).unwrap().1, Some(marker(revision)));
+            assert_eq!(newest(dir.path()), Some(marker(revision)));
         }
     }
 

@@ -1,6 +1,8 @@
 //! The public handle: checks what it is given, hands it to the writer thread and waits for the answer. Touches no disk itself.
 
 use std::{
+    io,
+    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -9,16 +11,19 @@ use std::{
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
+    command::{Busy, Command, Pace, Reply},
     error::Error,
-    home::Home,
-    types::{CAPACITY_FLOOR, ENTRY_LIMIT, Entry, Position, Settings, Status, Stored},
-    writer::{Busy, COMMIT_ENTRIES, Command, Pace, Reply, Writer},
+    place::Place,
+    probe,
+    types::{CAPACITY_FLOOR, ENTRY_LIMIT, Entry, Loss, Position, Settings, Status, Stored},
+    writer::{COMMIT_ENTRIES, Writer},
 };
 
 /// Entries that wait in memory at most; a caller beyond them waits for a place.
 const IN_FLIGHT: usize = COMMIT_ENTRIES;
 
-/// A power cut together with a damaged database may leave this much unaccounted for; a full disk is tried this often.
+/// A power cut together with a damaged database may leave this much unaccounted for; a full disk is tried this often at first,
+/// and after four times as long at the latest.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A handle to the queue on the disk. Clones are handles to the same one. When the last is dropped, what was handed over is
@@ -30,6 +35,7 @@ pub struct Spool {
     status: watch::Receiver<Status>,
     busy: Arc<Busy>,
     stall: Duration,
+    dir: PathBuf,
 }
 
 impl Spool {
@@ -41,18 +47,29 @@ impl Spool {
     ///
     /// Installs a panic hook once, for the threads that open a database: set your own before the first call, not after it.
     pub fn open(settings: Settings) -> Result<Self, Error> {
+        Self::begin(settings, false)
+    }
+
+    /// As [`Spool::open`], but a directory that cannot be read or written for now is not an error: it is tried again with each
+    /// append, peek or release, every few seconds at most, and until then these are answered with an error. Another process in
+    /// the directory and a newer format stay errors.
+    pub fn open_or_wait(settings: Settings) -> Result<Self, Error> {
+        Self::begin(settings, true)
+    }
+
+    fn begin(settings: Settings, patient: bool) -> Result<Self, Error> {
         check(&settings)?;
         let busy = Arc::new(Busy::new());
         let pace = Pace { group: settings.group, wait: settings.group_wait, pause: PAUSE };
-        let home = Home::open(&settings)?;
-        let (writer, status) = Writer::open(home, pace, Arc::clone(&busy))?;
+        let (dir, stall) = (settings.dir.clone(), settings.stall);
+        let (writer, status) = Writer::open(Place::new(settings), pace, Arc::clone(&busy), patient)?;
         let (commands, received) = mpsc::channel();
         thread::Builder::new()
             .name("spool".to_owned())
             .spawn(move || writer.run(&received))
-            .map_err(|source| Error::File { operation: "start the writer of", path: settings.dir, source })?;
+            .map_err(|source| Error::File { operation: "start the writer of", path: dir.clone(), source })?;
         let places = Arc::new(Semaphore::new(IN_FLIGHT));
-        Ok(Self { commands, places, status, busy, stall: settings.stall })
+        Ok(Self { commands, places, status, busy, stall, dir })
     }
 
     /// Records an entry and gives its position once it is fsynced. An entry that was answered with an error got no seq. Whoever
@@ -70,6 +87,15 @@ impl Spool {
         }
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::Closed)?;
         self.ask(|reply| Command::Append { entry, reply, permit: place }).await
+    }
+
+    /// Gives entries that were never recorded, because the disk did not take them, their positions, as a gap. On the disk when this
+    /// returns.
+    pub async fn lost(&self, loss: Loss) -> Result<(), Error> {
+        if loss.count == 0 {
+            return Ok(());
+        }
+        self.ask(|reply| Command::Lose { loss, reply }).await
     }
 
     /// Up to `limit` records after this position in the order of positions, from the oldest unreleased one at the earliest;
@@ -102,6 +128,12 @@ impl Spool {
     /// `renumbered from=EPOCH/SEQ to=EPOCH/SEQ count=N`.
     pub async fn renumber(&self, above: Position) -> Result<(), Error> {
         self.ask(|reply| Command::Renumber { above, reply }).await
+    }
+
+    /// Writes and fsyncs a file of one byte in the directory, on a thread of its own. Where [`Status::busy`] is long, this tells a
+    /// disk that hangs, and will go on, from a database that does.
+    pub async fn probe(&self) -> io::Result<()> {
+        probe::disk(self.dir.clone()).await
     }
 
     /// How the spool is. Never waits for the disk.

@@ -5,13 +5,14 @@ use std::{path::PathBuf, time::Duration};
 /// Bytes of one entry at most. A result is below 1 KiB; this leaves room for its evidence.
 pub const ENTRY_LIMIT: usize = 1024 * 1024;
 
-/// Entries that always fit, whatever the settings.
+/// Unreleased entries that always fit, whatever the settings.
 pub const CAPACITY_FLOOR: u64 = 10_000;
 
 /// Where the spool lives and how much it keeps.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Its own directory, made with mode 0700 if absent: the database, the two slots, at most one quarantined database.
+    /// Its own directory, made with mode 0700 if absent: the database, the two slots, the reserve, at most one quarantined
+    /// database.
     pub dir: PathBuf,
     /// Entries that wait together before a commit starts without waiting for [`Settings::group_wait`]. Default 64, from 1.
     pub group: usize,
@@ -21,8 +22,18 @@ pub struct Settings {
     /// Entries held at most, acknowledged ones included. Default 1,000,000, at least 10,000.
     pub capacity_records: u64,
     /// Bytes held at most, acknowledged ones included, 64 bytes of overhead an entry counted in. Default 512 MiB, at least
-    /// 16 MiB. The disk holds up to 128 MiB of journal and one quarantined database beside it.
+    /// 16 MiB. The newest 10,000 unreleased entries stay even above it. The disk holds up to 128 MiB of journal and one
+    /// quarantined database beside it.
     pub capacity_bytes: u64,
+    /// Entries older than this go when a new one comes, by [`Entry::at_ms`] of both; the newest 10,000 unreleased entries stay
+    /// at any age, so that a clock that jumps costs little. Default none.
+    pub capacity_age: Option<Duration>,
+    /// Bytes on the disk that are kept from everybody, to be given to the database when the disk is full: it needs room to
+    /// record, to be opened and to shrink. At most a quarter of what is free is taken. Default 32 MiB; 0 keeps none.
+    pub reserve_bytes: u64,
+    /// Names the boot of the machine, to tell a loss that a power cut explains from one that it does not. Default empty: not
+    /// known.
+    pub boot_id: String,
     /// The epoch to start with when nothing on the disk says which were used before: give the wall clock's seconds, so that
     /// an epoch is not used twice even when the whole directory was lost. Default 1.
     pub fallback_epoch: u64,
@@ -46,6 +57,9 @@ impl Default for Settings {
             group_wait: Duration::from_millis(100),
             capacity_records: 1_000_000,
             capacity_bytes: 512 * 1024 * 1024,
+            capacity_age: None,
+            reserve_bytes: 32 * 1024 * 1024,
+            boot_id: String::new(),
             fallback_epoch: 1,
             stall: Duration::from_secs(10),
         }
@@ -97,6 +111,12 @@ pub enum Reason {
     Corrupt,
     /// They were acknowledged and made room; then the control plane asked for them again.
     Released,
+    /// The disk was full or refused to be written, and so did what holds results in memory meanwhile.
+    Enospc,
+    /// The disk was slower than the results came.
+    SlowDisk,
+    /// The newest were gone after the machine had ended without closing the spool: the disk had not kept what it said it kept.
+    Power,
 }
 
 impl Reason {
@@ -106,6 +126,9 @@ impl Reason {
             Self::Evicted => "evicted",
             Self::Corrupt => "corrupt",
             Self::Released => "released",
+            Self::Enospc => "enospc",
+            Self::SlowDisk => "slow_disk",
+            Self::Power => "power",
         }
     }
 }
@@ -113,6 +136,44 @@ impl Reason {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// Entries that were never recorded, and are to become a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Why.
+    pub reason: Reason,
+    /// How many; from 1.
+    pub count: u64,
+    /// [`Entry::at_ms`] of the first.
+    pub first_at_ms: i64,
+    /// [`Entry::at_ms`] of the last.
+    pub last_at_ms: i64,
+    /// How many were down.
+    pub down: u64,
+}
+
+impl Loss {
+    /// Of one entry.
+    pub fn of(entry: &Entry, reason: Reason) -> Self {
+        Self {
+            reason,
+            count: 1,
+            first_at_ms: entry.at_ms,
+            last_at_ms: entry.at_ms,
+            down: u64::from(entry.down),
+        }
+    }
+
+    /// This one and a later one of the same reason.
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            count: self.count + later.count,
+            last_at_ms: later.last_at_ms,
+            down: self.down + later.down,
+            ..self
+        }
     }
 }
 
@@ -171,10 +232,25 @@ impl Stored {
     }
 }
 
+/// How it stands with room on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disk {
+    /// Entries are recorded, and the reserve stands by.
+    #[default]
+    Good,
+    /// Entries are recorded, but no reserve stands by: the next full disk stops recording.
+    Low,
+    /// Nothing can be recorded; what is there can be read and released. Tried again every few seconds.
+    Full,
+    /// Nothing can be recorded or read. Tried again every few seconds.
+    Unusable,
+}
+
 /// How the spool is. Read without waiting for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// The current epoch. It grows within a process only when the database had to be opened again.
+    /// The current epoch; 0 while it is not known. It grows within a process only when the database had to be opened again, or
+    /// at a renumbering.
     pub epoch: u64,
     /// The last recorded (fsynced) entry; seq 0 when this epoch has none yet.
     pub recorded: Position,
@@ -194,6 +270,8 @@ pub struct Status {
     pub quarantined: u64,
     /// Times that the database was opened again within the process after it refused to write.
     pub reopened: u64,
+    /// Room on the disk.
+    pub disk: Disk,
     /// How long the operation under way takes by now; zero when none is. Above some seconds: the disk hangs.
     pub busy: Duration,
 }

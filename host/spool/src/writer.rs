@@ -2,22 +2,19 @@
 //! opens the queue again when the database refuses to write. Decides when, never what: that is `queue.rs`.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::{
+    command::{Busy, Command, Pace, Reply},
     error::Error,
     home::Source,
     queue::Queue,
     store::Fault,
-    types::{Entry, Position, Status, Stored},
+    types::{Disk, Entry, Position, Status},
 };
 
 /// Entries of one commit at most. More than the settings' group, because whatever came during the last fsync goes with the next.
@@ -26,64 +23,8 @@ pub(crate) const COMMIT_ENTRIES: usize = 1024;
 /// Bytes of one commit at most, unless a single entry has more.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Where the answer to a command goes.
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-/// What the public handle asks for.
-pub(crate) enum Command {
-    /// Record this; answered after the fsync. The permit bounds what waits in memory.
-    Append { entry: Entry, reply: Reply<Position>, permit: OwnedSemaphorePermit },
-    /// Move the acknowledged position; goes with the next group.
-    Release { upto: Position, reply: Reply<()> },
-    /// Read.
-    Peek { after: Position, limit: usize, reply: Reply<Vec<Stored>> },
-    /// Move the acknowledged position back.
-    Rewind { to: Position, reply: Reply<()> },
-    /// Move everything unreleased to a fresh epoch.
-    Renumber { above: Position, reply: Reply<()> },
-    /// Commit what waits, and end.
-    Close { reply: oneshot::Sender<()> },
-}
-
-/// Since when the thread has been waiting for the disk; read by the handles without a lock.
-#[derive(Debug)]
-pub(crate) struct Busy {
-    origin: Instant,
-    /// Milliseconds after the origin, plus one; 0 when idle.
-    since: AtomicU64,
-}
-
-impl Busy {
-    pub(crate) fn new() -> Self {
-        Self { origin: Instant::now(), since: AtomicU64::new(0) }
-    }
-
-    /// How long the operation under way has taken.
-    pub(crate) fn elapsed(&self) -> Duration {
-        match self.since.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => self.origin.elapsed().saturating_sub(Duration::from_millis(since - 1)),
-        }
-    }
-
-    fn during<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.since.store(self.origin.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
-        let result = work();
-        self.since.store(0, Ordering::Relaxed);
-        result
-    }
-}
-
-/// How groups form, and how often a failure is tried again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    /// Entries that start a commit at once.
-    pub(crate) group: usize,
-    /// Time since the previous commit after which one entry is enough.
-    pub(crate) wait: Duration,
-    /// Time between two tries to open a queue that could not be opened again, and between two syncs of the slots.
-    pub(crate) pause: Duration,
-}
+/// Times that the pause between two tries doubles.
+const DOUBLINGS: u32 = 2;
 
 /// The thread's state.
 pub(crate) struct Writer<H: Source> {
@@ -94,13 +35,23 @@ pub(crate) struct Writer<H: Source> {
     group: Group,
     committed_at: Option<Instant>,
     synced_at: Instant,
-    failed_at: Option<Instant>,
+    failed: Option<Failed>,
     reopened: u64,
     /// Evicted by queues that are spent.
     evicted: u64,
     recorded: Position,
+    /// The last position of this process that the disk has; none until a queue was open.
+    reported: Option<Position>,
     status: watch::Sender<Status>,
     busy: Arc<Busy>,
+}
+
+/// The last try to open the queue again, which failed.
+struct Failed {
+    at: Instant,
+    /// In a row before this one.
+    times: u32,
+    fault: Fault,
 }
 
 /// What the next commit takes along.
@@ -124,28 +75,45 @@ impl Group {
 }
 
 impl<H: Source> Writer<H> {
-    /// Opens the queue. The status can be read as soon as this returns.
+    /// Opens the queue. The status can be read as soon as this returns. What does not open is an error, or, where `patient`,
+    /// tried again whenever there is something to do.
     pub(crate) fn open(
-        mut home: H,
+        home: H,
         pace: Pace,
         busy: Arc<Busy>,
+        patient: bool,
     ) -> Result<(Self, watch::Receiver<Status>), Error> {
-        let queue = home.queue(None)?;
-        let (status, watched) = watch::channel(Status::default());
-        let writer = Self {
+        let known = home.known();
+        let status = Status {
+            epoch: known.as_ref().map_or(0, |marker| marker.epoch),
+            recorded: known.as_ref().map_or(Position::START, |marker| marker.recorded()),
+            acknowledged: known.as_ref().map_or(Position::START, |marker| marker.acknowledged),
+            ..Status::default()
+        };
+        let (sender, watched) = watch::channel(status);
+        let mut writer = Self {
             home,
-            recorded: queue.marker().recorded(),
-            queue: Some(queue),
+            queue: None,
             pace,
             group: Group::default(),
             committed_at: None,
             synced_at: Instant::now(),
-            failed_at: None,
+            failed: None,
             reopened: 0,
             evicted: 0,
-            status,
+            recorded: status.recorded,
+            reported: None,
+            status: sender,
             busy,
         };
+        match writer.home.queue(None) {
+            Ok(queue) => writer.take_over(queue),
+            Err(error) if patient && !error.is_final() => {
+                tracing::error!(%error, "the spool cannot be opened: nothing is recorded until it can");
+                writer.fail(fault(&error));
+            }
+            Err(error) => return Err(error),
+        }
         writer.publish();
         Ok((writer, watched))
     }
@@ -170,7 +138,7 @@ impl<H: Source> Writer<H> {
             self.sync();
         };
         self.commit();
-        self.put_slots();
+        self.close();
         drop(self);
         if let Some(reply) = closing {
             // Whoever closes may have gone away meanwhile; closed it is all the same.
@@ -219,22 +187,23 @@ impl<H: Source> Writer<H> {
                 let found = self.attempt(|queue| queue.peek(after, limit));
                 let _ = reply.send(found.map_err(|fault| error("read", fault)));
             }
-            Command::Rewind { to, reply } => {
-                self.commit();
-                let done = self.attempt(|queue| queue.rewind(to));
-                self.finish();
-                let _ = reply.send(done.map_err(|fault| error("commit", fault)));
-            }
+            Command::Lose { loss, reply } => self.change(reply, |queue| queue.lose(&loss)),
+            Command::Rewind { to, reply } => self.change(reply, |queue| queue.rewind(to)),
             Command::Renumber { above, reply } => {
-                self.commit();
-                let done = self.attempt(|queue| queue.renumber(above));
-                self.finish();
+                self.change(reply, |queue| queue.renumber(above));
                 // From here on only the slots know that the old positions are not ours, should the database be lost.
                 self.put_slots();
-                let _ = reply.send(done.map_err(|fault| error("commit", fault)));
             }
             Command::Close { .. } => unreachable!("the loop ends on it before it is taken"),
         }
+    }
+
+    /// Does something that is a commit of its own, after what waits.
+    fn change(&mut self, reply: Reply<()>, verb: impl Fn(&mut Queue<H::Store>) -> Result<(), Fault>) {
+        self.commit();
+        let done = self.attempt(verb);
+        self.finish();
+        let _ = reply.send(done.map_err(|fault| error("commit", fault)));
     }
 
     /// Puts the group on the disk and answers everybody in it.
@@ -244,14 +213,25 @@ impl<H: Source> Writer<H> {
             return;
         }
         self.committed_at = Some(Instant::now());
-        let first = self.attempt(|queue| queue.commit(&group.entries, group.release));
+        failpoint::hit("spool.commit.before");
+        // A frozen queue lets go although it takes nothing.
+        let frozen = self.queue.as_ref().is_some_and(Queue::frozen);
+        let alone = frozen && !group.entries.is_empty() && !group.releases.is_empty();
+        let released = alone.then(|| self.attempt(|queue| queue.commit(&[], group.release)));
+        let release = group.release.filter(|_| !alone);
+        let first = self.attempt(|queue| queue.commit(&group.entries, release));
+        failpoint::hit("spool.commit.after");
+        if group.release.is_some() {
+            failpoint::hit("spool.release");
+        }
         self.finish();
+        let released = released.unwrap_or_else(|| first.clone());
         for (offset, (reply, _permit)) in group.replies.into_iter().enumerate() {
             let position = |first: Position| Position::new(first.epoch, first.seq + offset as u64);
             let _ = reply.send(first.clone().map(position).map_err(|fault| error("commit", fault)));
         }
         for reply in group.releases {
-            let _ = reply.send(first.clone().map(|_| ()).map_err(|fault| error("commit", fault)));
+            let _ = reply.send(released.clone().map(|_| ()).map_err(|fault| error("commit", fault)));
         }
     }
 
@@ -272,33 +252,54 @@ impl<H: Source> Writer<H> {
         })
     }
 
+    /// Opens the queue again, unless that failed a moment ago.
     fn reopen(&mut self, fault: Fault) -> Result<(), Fault> {
         self.spend();
-        if self.failed_at.is_some_and(|at| at.elapsed() < self.pace.pause) {
-            return Err(fault);
+        if let Some(failed) = &self.failed
+            && failed.at.elapsed() < self.pace.pause * (1 << failed.times.min(DOUBLINGS))
+        {
+            return Err(failed.fault.clone());
         }
-        tracing::warn!(%fault, "the spool's database failed: opening it again");
-        match self.home.queue(Some(self.recorded)) {
-            Ok(queue) => {
-                self.recorded = queue.marker().recorded();
-                self.queue = Some(queue);
-                self.reopened += 1;
-                Ok(())
-            }
-            Err(Error::Full) => {
-                self.failed_at = Some(Instant::now());
-                Err(Fault::Full)
-            }
-            Err(error) => {
-                self.failed_at = Some(Instant::now());
-                Err(Fault::Failed(format!("{fault}; then {error}")))
-            }
+        if self.failed.is_none() {
+            tracing::warn!(%fault, "the spool's database failed: opening it again");
         }
+        self.queue = None;
+        let opened = self.home.queue(self.reported);
+        let reopened = opened.map(|queue| self.take_over(queue)).map_err(|error| {
+            let fault = match self::fault(&error) {
+                Fault::Full => Fault::Full,
+                _ => Fault::Failed(format!("{fault}; then {error}")),
+            };
+            self.fail(fault.clone());
+            fault
+        });
+        self.publish();
+        reopened
     }
 
-    /// Lets go of a queue that failed; the database must be closed before it can be opened again.
+    /// Goes on with a queue that was opened just now.
+    fn take_over(&mut self, queue: Queue<H::Store>) {
+        self.recorded = queue.marker().recorded();
+        if queue.frozen() {
+            self.fail(Fault::Full);
+        } else {
+            self.reopened += u64::from(self.reported.is_some() || self.failed.is_some());
+            self.reported = Some(self.recorded);
+            if self.failed.take().is_some() {
+                tracing::info!("the spool records again");
+            }
+        }
+        self.queue = Some(queue);
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        let times = self.failed.as_ref().map_or(0, |failed| failed.times + 1);
+        self.failed = Some(Failed { at: Instant::now(), times, fault });
+    }
+
+    /// Lets go of a queue that failed; the database must be closed before it can be opened again. A frozen one can still be read.
     fn spend(&mut self) {
-        if let Some(queue) = self.queue.take() {
+        if let Some(queue) = self.queue.take_if(|queue| !queue.frozen()) {
             self.evicted += queue.status().evicted;
         }
     }
@@ -307,6 +308,9 @@ impl<H: Source> Writer<H> {
     fn finish(&mut self) {
         if let Some(queue) = &self.queue {
             self.recorded = queue.marker().recorded();
+            if !queue.frozen() {
+                self.reported = Some(self.recorded);
+            }
             if let Err(error) = self.home.keep(queue.marker()) {
                 tracing::warn!(%error, "a slot of the spool could not be written");
             }
@@ -317,7 +321,19 @@ impl<H: Source> Writer<H> {
     fn sync(&mut self) {
         if self.home.dirty() && self.synced_at.elapsed() >= self.pace.pause {
             self.put_slots();
+            self.home.tend();
+            self.publish();
         }
+    }
+
+    /// The last that the slots hear: the next opening knows that nothing was cut off.
+    fn close(&mut self) {
+        if let Some(queue) = self.queue.as_ref().filter(|queue| !queue.frozen())
+            && let Err(error) = self.home.keep(&queue.closed())
+        {
+            tracing::warn!(%error, "a slot of the spool could not be written");
+        }
+        self.put_slots();
     }
 
     fn put_slots(&mut self) {
@@ -330,13 +346,28 @@ impl<H: Source> Writer<H> {
 
     fn publish(&self) {
         let before = *self.status.borrow();
-        let now = self.queue.as_ref().map_or(before, Queue::status);
-        self.status.send_replace(Status {
+        let disk = match &self.queue {
+            None => Disk::Unusable,
+            Some(queue) if queue.frozen() => Disk::Full,
+            Some(_) if self.home.low() => Disk::Low,
+            Some(_) => Disk::Good,
+        };
+        let now = Status {
             evicted: self.evicted + self.queue.as_ref().map_or(0, |queue| queue.status().evicted),
             quarantined: self.home.quarantined(),
             reopened: self.reopened,
-            ..now
-        });
+            disk,
+            ..self.queue.as_ref().map_or(before, Queue::status)
+        };
+        self.status.send_if_modified(|status| std::mem::replace(status, now) != now);
+    }
+}
+
+fn fault(error: &Error) -> Fault {
+    match error {
+        Error::Full => Fault::Full,
+        Error::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Fault::Full,
+        other => Fault::Failed(other.to_string()),
     }
 }
 

@@ -32,6 +32,9 @@ impl<S: Store> Queue<S> {
     /// Moves what is unreleased, entries and gaps in their order, to an epoch above all of ours and above `above`; new entries
     /// follow there. What was released stays behind and is not given again, whatever is rewound.
     pub(crate) fn renumber(&mut self, above: Position) -> Result<(), Fault> {
+        if self.frozen {
+            return Err(Fault::Full);
+        }
         let used = self.marker.epoch.max(above.epoch);
         let fresh =
             used.checked_add(1).ok_or_else(|| Fault::Failed(format!("no epoch is left above {above}")))?;

@@ -2,12 +2,12 @@
 
 use std::{collections::VecDeque, ops::ControlFlow};
 
-use super::{Queue, next};
+use super::{Limits, Queue, add_gap, next};
 use crate::{
     census::cost,
     key::{self, Record},
     store::{Changes, Fault, Store},
-    types::{Gap, Position, Reason},
+    types::{Entry, Gap, Position, Reason},
 };
 
 /// Oldest entries looked up at once when room is made.
@@ -21,12 +21,34 @@ pub(super) struct Oldest {
     cost: u64,
 }
 
+/// What room is made for.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Coming {
+    pub(super) entries: u64,
+    pub(super) cost: u64,
+    newest_ms: Option<i64>,
+}
+
+impl Coming {
+    pub(super) fn of(entries: &[Entry]) -> Self {
+        Self {
+            entries: entries.len() as u64,
+            cost: entries.iter().map(|entry| cost(entry.bytes.len())).sum(),
+            newest_ms: entries.iter().map(|entry| entry.at_ms).max(),
+        }
+    }
+}
+
 impl<S: Store> Queue<S> {
-    /// Evicts the oldest entries until this many more fit. The released ones stand before all others and go without a trace.
-    pub(super) fn make_room(&mut self, entries: u64, bytes: u64, changes: &mut Changes) -> Result<(), Fault> {
-        let before = self.swept;
-        while self.held + entries > self.limits.records || self.bytes + bytes > self.limits.bytes {
+    /// Evicts the oldest entries until these fit. The released ones stand before all others and go without a trace.
+    pub(super) fn make_room(&mut self, coming: Coming, changes: &mut Changes) -> Result<(), Fault> {
+        let (before, evicted) = (self.swept, self.evicted);
+        while self.may_be_too_much(coming) {
             let Some(oldest) = self.oldest()? else { break };
+            if !self.must_go(&oldest, coming) {
+                self.front.push_front(oldest);
+                break;
+            }
             changes.insert(key::record(oldest.position), None);
             self.held -= 1;
             self.bytes -= oldest.cost;
@@ -45,35 +67,57 @@ impl<S: Store> Queue<S> {
                 changes.insert(key::record(start), None);
             }
         }
+        if self.evicted > evicted {
+            failpoint::hit("spool.evict");
+        }
         Ok(())
     }
 
-    /// Widens the gap before this entry, or begins one.
+    /// Whether it is worth a look at the oldest entry.
+    fn may_be_too_much(&self, coming: Coming) -> bool {
+        let Limits { records, bytes, age_ms, .. } = self.limits;
+        self.held + coming.entries > records
+            || self.bytes + coming.cost > bytes
+            || (age_ms.is_some() && coming.entries > 0)
+    }
+
+    fn must_go(&self, oldest: &Oldest, coming: Coming) -> bool {
+        let Limits { records, bytes, age_ms, floor } = self.limits;
+        let spare = oldest.position <= self.marker.acknowledged || self.pending + coming.entries > floor;
+        let old =
+            age_ms.zip(coming.newest_ms).is_some_and(|(age, now)| now.saturating_sub(oldest.at_ms) > age);
+        self.held + coming.entries > records || (spare && (old || self.bytes + coming.cost > bytes))
+    }
+
+    /// Tells of this entry in a gap.
     fn miss(&mut self, entry: &Oldest, changes: &mut Changes) {
-        let acknowledged = self.marker.acknowledged;
-        let before = self.gaps.range_mut(..entry.position).next_back().map(|(_, gap)| gap).filter(|gap| {
-            gap.reason == Reason::Evicted
-                && gap.position() > acknowledged
-                && (gap.epoch, gap.to + 1) == (entry.position.epoch, entry.position.seq)
-        });
-        let gap = match before {
-            Some(gap) => {
-                gap.to = entry.position.seq;
-                gap.last_at_ms = Some(entry.at_ms);
-                gap.down = gap.down.map(|down| down + u64::from(entry.down));
-                gap
-            }
-            None => self.gaps.entry(entry.position).or_insert(Gap {
-                epoch: entry.position.epoch,
-                from: entry.position.seq,
-                to: entry.position.seq,
-                reason: Reason::Evicted,
-                first_at_ms: Some(entry.at_ms),
-                last_at_ms: Some(entry.at_ms),
-                down: Some(u64::from(entry.down)),
-            }),
+        let gap = Gap {
+            epoch: entry.position.epoch,
+            from: entry.position.seq,
+            to: entry.position.seq,
+            reason: Reason::Evicted,
+            first_at_ms: Some(entry.at_ms),
+            last_at_ms: Some(entry.at_ms),
+            down: Some(u64::from(entry.down)),
         };
-        changes.insert(key::record(gap.start()), Some(key::gap(gap)));
+        self.widen_or_add(gap, changes);
+    }
+
+    /// Widens the gap of the same reason that ends where this one begins, unless it was released; otherwise begins this one.
+    pub(super) fn widen_or_add(&mut self, gap: Gap, changes: &mut Changes) {
+        let acknowledged = self.marker.acknowledged;
+        let before = self.gaps.range_mut(..gap.start()).next_back().map(|(_, before)| before);
+        let Some(before) = before.filter(|before| {
+            before.reason == gap.reason
+                && before.position() > acknowledged
+                && (before.epoch, before.to + 1) == (gap.epoch, gap.from)
+        }) else {
+            return add_gap(&mut self.gaps, changes, gap);
+        };
+        before.to = gap.to;
+        before.last_at_ms = gap.last_at_ms;
+        before.down = before.down.zip(gap.down).map(|(before, more)| before + more);
+        changes.insert(key::record(before.start()), Some(key::gap(before)));
     }
 
     /// Takes the oldest entry off the read-ahead, filling that first when it is empty.

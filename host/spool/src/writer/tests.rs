@@ -1,11 +1,15 @@
 //! The writer against a disk that fails, stalls and comes back.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::{
     marker::Marker,
     model::{Luck, Memory},
-    queue::Limits,
-    types::Reason,
+    queue::{Limits, Opening},
+    types::{Gap, Loss, Reason, Stored},
 };
 
 /// A directory in memory; `full` keeps it from being opened again.
@@ -18,12 +22,13 @@ struct Shelf {
 impl Source for Shelf {
     type Store = Memory;
 
-    fn queue(&mut self, discard: Option<Position>) -> Result<Queue<Memory>, Error> {
+    fn queue(&mut self, reported: Option<Position>) -> Result<Queue<Memory>, Error> {
         if self.full.load(Ordering::Relaxed) == 1 {
             return Err(Error::Full);
         }
-        let limits = Limits { records: 100, bytes: 100_000 };
-        Queue::open(self.memory.clone(), limits, None, 1, discard).map_err(|fault| error("open", fault))
+        let limits = Limits { records: 100, bytes: 100_000, age_ms: None, floor: 0 };
+        let opening = Opening { limits, known: None, fallback: 1, reported, boot: 0 };
+        Queue::open(self.memory.clone(), opening).map_err(|fault| error("open", fault))
     }
 
     fn keep(&mut self, _: &Marker) -> Result<(), Error> {
@@ -41,6 +46,16 @@ impl Source for Shelf {
     fn quarantined(&self) -> u64 {
         0
     }
+
+    fn known(&self) -> Option<Marker> {
+        None
+    }
+
+    fn low(&self) -> bool {
+        false
+    }
+
+    fn tend(&mut self) {}
 }
 
 struct Bench {
@@ -51,12 +66,20 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let shelf = Shelf { memory: Memory::new(), full: Arc::default() };
+        Self::on(Shelf { memory: Memory::new(), full: Arc::default() }, false)
+    }
+
+    fn on(shelf: Shelf, patient: bool) -> Self {
         let pace = Pace { group: 1, wait: Duration::ZERO, pause: Duration::ZERO };
-        let (writer, status) = Writer::open(shelf.clone(), pace, Arc::new(Busy::new())).unwrap();
+        let (writer, status) = Writer::open(shelf.clone(), pace, Arc::new(Busy::new()), patient).unwrap();
         let (commands, received) = mpsc::channel();
         std::thread::spawn(move || writer.run(&received));
         Self { shelf, commands, status }
+    }
+
+    fn lose(&self, count: u64) -> Result<(), Error> {
+        let loss = Loss { reason: Reason::SlowDisk, count, first_at_ms: 5, last_at_ms: 9, down: 2 };
+        self.ask(|reply| Command::Lose { loss, reply })
     }
 
     fn append(&self, bytes: &[u8]) -> Result<Position, Error> {
@@ -112,6 +135,59 @@ fn while_the_disk_is_full_appends_fail_and_take_no_seq_and_afterwards_it_goes_on
     assert_eq!(bench.append(b"two").unwrap(), Position::new(2, 1));
     let expected = [(Position::new(1, 1), b"one".to_vec()), (Position::new(2, 1), b"two".to_vec())];
     assert_eq!(bench.all(), expected);
+}
+
+#[test]
+fn a_disk_without_room_for_a_new_epoch_is_read_and_let_go_of_and_taken_up_again() {
+    let bench = Bench::new();
+    for bytes in [b"one", b"two"] {
+        bench.append(bytes).unwrap();
+    }
+    bench.shelf.memory.full(true);
+    assert!(matches!(bench.append(b"lost"), Err(Error::Full)));
+    assert_eq!(bench.status.borrow().disk, Disk::Full);
+    assert_eq!(bench.all().len(), 2);
+    bench.ask(|reply| Command::Release { upto: Position::new(1, 1), reply }).unwrap();
+    assert_eq!(bench.all(), [(Position::new(1, 2), b"two".to_vec())]);
+    assert!(matches!(bench.append(b"lost"), Err(Error::Full)));
+    assert!(matches!(bench.lose(3), Err(Error::Full)));
+
+    bench.shelf.memory.full(false);
+    assert_eq!(bench.append(b"three").unwrap().seq, 1);
+    assert_eq!(bench.status.borrow().disk, Disk::Good);
+}
+
+#[test]
+fn what_was_never_recorded_takes_its_place_in_the_order_as_a_gap() {
+    let bench = Bench::new();
+    bench.append(b"one").unwrap();
+    bench.lose(40).unwrap();
+    bench.lose(2).unwrap();
+    assert_eq!(bench.append(b"two").unwrap(), Position::new(1, 44));
+    let found = bench.peek();
+    let gap = Gap {
+        epoch: 1,
+        from: 2,
+        to: 43,
+        reason: Reason::SlowDisk,
+        first_at_ms: Some(5),
+        last_at_ms: Some(9),
+        down: Some(4),
+    };
+    assert_eq!((found.len(), &found[1]), (3, &Stored::Gap(gap)));
+}
+
+#[test]
+fn a_directory_that_does_not_open_at_the_start_is_waited_for_where_that_is_wanted() {
+    let shelf = Shelf { memory: Memory::new(), full: Arc::new(AtomicU64::new(1)) };
+    let pace = Pace { group: 1, wait: Duration::ZERO, pause: Duration::ZERO };
+    assert!(matches!(Writer::open(shelf.clone(), pace, Arc::new(Busy::new()), false), Err(Error::Full)));
+    let bench = Bench::on(shelf, true);
+    assert_eq!(bench.status.borrow().disk, Disk::Unusable);
+    assert!(matches!(bench.append(b"lost"), Err(Error::Full)));
+    bench.shelf.full.store(0, Ordering::Relaxed);
+    assert_eq!(bench.append(b"one").unwrap(), Position::new(1, 1));
+    assert_eq!(bench.status.borrow().disk, Disk::Good);
 }
 
 #[test]
