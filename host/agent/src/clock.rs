@@ -1,4 +1,4 @@
-//! The clocks: wall time for people, boot time for ages and plans.
+//! The clocks: wall time for people, boot time for ages and plans; and what the kernel calls this machine and its boot.
 //!
 //! The core takes times as values; only the tasks at the edge read them here.
 
@@ -40,4 +40,9 @@ pub(crate) fn wall() -> Timestamp {
 /// Identifies the boot that [`boot`] counts from; empty where the kernel does not tell, so that no age is believed.
 pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// The machine's name, for the owner; empty where the kernel does not tell.
+pub(crate) fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

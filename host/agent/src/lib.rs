@@ -35,6 +35,7 @@ pub use reqwest::Url;
 
 use health::Doing;
 use restarts::{Looping, Starts};
+use uplink::lease::Lease;
 use uplink::transport::Transport;
 
 /// What the operator decides. Nothing that the control plane sends can change any of it.
@@ -60,6 +61,9 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// Directory whose files are secrets, by name.
     pub secrets_dir: PathBuf,
+    /// How often the agent makes a new token, a tenth more or less. Never more often than once a minute, whoever asks, but for an
+    /// interval below that, which only tests choose.
+    pub rotate_every: Duration,
     /// How long the fifth start within five minutes waits; doubles with each further one, up to a minute. With
     /// zero none waits.
     pub start_wait: Duration,
@@ -70,6 +74,8 @@ impl Settings {
     pub const CONCURRENCY: usize = 64;
     /// Where container engines put secrets.
     pub const SECRETS_DIR: &str = "/run/secrets";
+    /// How often the agent makes a new token unless told otherwise: a week, so that one that was read is soon worth nothing.
+    pub const ROTATE_EVERY: Duration = Duration::from_secs(7 * 24 * 3_600);
     /// The wait unless told otherwise, which only tests do.
     pub const START_WAIT: Duration = Duration::from_secs(1);
 }
@@ -92,6 +98,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
     // What a newer version wrote is refused before anything is written beside it.
     identity::load(&settings.data)?;
     config::Kept::open(&settings.data)?;
+    Lease::open(&settings.data)?;
     let mut starts = Starts::open(&settings.data)?;
     let looping = starts.begin(&clock::boot_id(), clock::boot_ms(), settings.start_wait);
     if let Some(Looping { starts, wait }) = looping {
@@ -107,11 +114,12 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         }
     }
     let token = settings.setup_token.as_deref();
-    let identity =
+    let keeper =
         identity::enroll::identity(&settings.data, &transport, token, waiting, &mut shutdown).await?;
+    let identity = keeper.active();
     tracing::info!(agent = identity.name, location = identity.location, id = %identity.agent, "identity ready");
     let parts = tokio::select! {
-        parts = parts::Parts::start(&settings, transport, identity, starts, looping.is_some()) => parts?,
+        parts = parts::Parts::start(&settings, transport, keeper, starts, looping.is_some()) => parts?,
         // Compiling plugins takes a while; whoever stops the agent does not wait for it.
         () = &mut shutdown => {
             note(Doing::Stopped);

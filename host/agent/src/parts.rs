@@ -14,9 +14,9 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{sleep, timeout};
 use wire::config::Configuration;
 
-use crate::duty::Duty;
 use crate::health::{self, Doing, Healthy};
 use crate::identity::Identity;
+use crate::identity::keeper::Keeper;
 use crate::monitors::{self, Monitors};
 use crate::restarts::{self, Starts};
 use crate::runner::Runner;
@@ -24,6 +24,8 @@ use crate::schedule::Schedule;
 use crate::supervise::{Counts, Panics, keep};
 use crate::uplink::Uplink;
 use crate::uplink::client::Client;
+use crate::uplink::lease::Lease;
+use crate::uplink::token::Tokens;
 use crate::uplink::transport::Transport;
 use crate::{Error, Settings, clock, config, secrets};
 
@@ -33,7 +35,7 @@ pub(crate) struct Parts {
     /// Each part says why it ended.
     runner: JoinHandle<Error>,
     uplink: JoinHandle<Error>,
-    /// Those that may be cut at any time: waiting for configuration, preparing it, writing the state file.
+    /// Those that may be cut at any time: waiting for configuration, preparing it, keeping the token, writing the state file.
     followers: Vec<JoinHandle<Error>>,
     stop_runner: oneshot::Sender<()>,
     stop_uplink: oneshot::Sender<()>,
@@ -44,22 +46,25 @@ impl Parts {
     pub(crate) async fn start(
         settings: &Settings,
         transport: Transport,
-        identity: Arc<Identity>,
+        keeper: Keeper,
         mut starts: Starts,
         looping: bool,
     ) -> Result<Self, Error> {
+        let identity = keeper.active();
         let (mut kept, mut configuration) = config::Kept::open(&settings.data)?;
         let sandbox = sandbox(settings)?;
         let plugins = plugins(settings, &sandbox).await?;
         let spool = spool(settings, identity.fresh).await?;
         let boot_id = clock::boot_id();
 
-        let (identities, duties) = (watch::Sender::new(identity.clone()), watch::Sender::new(Duty::Active));
-        let client = Client::new(transport, identities.subscribe());
-        let mut uplink = Uplink::new(client.clone(), spool.clone(), boot_id.clone());
+        let (tell, said) = mpsc::channel(64);
+        let client = Client::new(transport, keeper.identities(), tell);
+        let lease = Lease::open(&settings.data)?;
+        let mut uplink = Uplink::new(client.clone(), spool.clone(), lease, boot_id.clone());
         let (taken, mut configurations) = mpsc::channel(1);
         let (prepared, mut monitors) = watch::channel(Arc::new(Monitors::new()));
-        let mut duty = duties.subscribe();
+        let mut duty = keeper.duties();
+        let mut tokens = Tokens::new(settings, client.clone(), keeper, uplink.sessions(), said);
         let runner = Arc::new(Runner {
             sandbox,
             spool: spool.clone(),
@@ -88,6 +93,7 @@ impl Parts {
                 tokio::spawn(keep("preparation of monitors", panics.clone(), async move || {
                     prepare(&mut configuration, &mut configurations, &plugins, &prepared).await;
                 })),
+                tokio::spawn(keep("token", panics.clone(), async move || tokens.run().await)),
                 tokio::spawn(keep("state file", panics.clone(), async move || state.keep_written().await)),
                 tokio::spawn(keep("count of starts", panics.clone(), async move || {
                     sleep(restarts::STABLE).await;

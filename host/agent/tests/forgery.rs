@@ -164,6 +164,7 @@ fn settings(data: &Path, control: &str) -> agent::Settings {
         concurrency: 2,
         ca_file: None,
         secrets_dir: data.to_owned(),
+        rotate_every: agent::Settings::ROTATE_EVERY,
         start_wait: Duration::ZERO,
     }
 }

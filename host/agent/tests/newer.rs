@@ -51,6 +51,7 @@ async fn check(part: &str, kind: &[u8; 2]) {
         concurrency: 1,
         ca_file: None,
         secrets_dir: data.clone(),
+        rotate_every: agent::Settings::ROTATE_EVERY,
         start_wait: Duration::ZERO,
     };
     let error = agent::run(settings, std::future::pending()).await.unwrap_err();
@@ -75,4 +76,9 @@ async fn a_newer_configuration_is_not_touched() {
 #[tokio::test]
 async fn a_newer_count_of_starts_is_not_touched() {
     check("starts", b"st").await;
+}
+
+#[tokio::test]
+async fn a_newer_lease_is_not_touched() {
+    check("session", b"ls").await;
 }

@@ -60,6 +60,9 @@ pub(crate) struct Args {
         value_name = "DIR"
     )]
     secrets_dir: PathBuf,
+    /// How often it makes a new token, a tenth more or less; 1m to 30d
+    #[arg(long, env = "PICKET_ROTATE_EVERY", hide_env_values = true, default_value = "7d", value_name = "TIME", value_parser = rotate_every)]
+    rotate_every: Duration,
     /// YAML file with these options as keys, below flag and variable in precedence
     #[arg(long, env = "PICKET_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -100,9 +103,18 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
         ca_file: args.ca_file,
         secrets_dir: args.secrets_dir,
         start_wait: start_wait(),
+        rotate_every: args.rotate_every,
     };
     agent::run(settings, signals::shutdown()?).await.map_err(|e| Failure::new(e.exit_code(), e))?;
     Ok(0)
+}
+
+/// The interval of rotations. Tests rotate every other second: builds with debug assertions obey them.
+fn rotate_every(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|_| "expected a time such as 7d or 12h".to_owned())?;
+    let least = Duration::from_secs(if cfg!(debug_assertions) { 1 } else { 60 });
+    let bounds = least..=Duration::from_secs(30 * 24 * 3_600);
+    if bounds.contains(&time) { Ok(time) } else { Err("expected 1m to 30d".to_owned()) }
 }
 
 /// The wait of an agent that is started too often. Tests start agents in loops on purpose: builds with debug assertions obey them.

@@ -1,16 +1,18 @@
-//! `picket agents`: make agents, list them, delete them.
+//! `picket agents`: make agents, list them, revoke and approve them, tell what befell them, delete them.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Subcommand};
 use wire::Timestamp;
 use wire::admin::{AgentCreated, AgentView, CreateAgent};
+use wire::event::AgentEvent;
 
 use crate::client::{self, Access, Client};
-use crate::failure::Failure;
+use crate::failure::{Failure, exit};
 use crate::output::{self, Columns, Entry};
 
-/// Make, list and delete agents
+/// Make, list, revoke, approve and delete agents, and show what befell them
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -39,6 +41,39 @@ enum Verb {
     /// List the agents: state, last seen, version, pending results
     List {
         /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Revoke an agent: it stops within a minute, and keeps its identity and what it recorded until it is approved
+    Revoke {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        agent: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Approve an agent: one that was revoked, or one that was silent for more than 90 days
+    Approve {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        agent: String,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Show what befell the identities of agents, newest first: rotations, recoveries, copies, stolen tokens
+    Events {
+        /// Only of this agent
+        #[arg(value_name = "NAME")]
+        agent: Option<String>,
+        /// At most so many, the newest: 1 to 1000
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+        /// Print one JSON object a line: at, agent, kind, detail
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -81,6 +116,38 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
                 }
             }
         }
+        Verb::Revoke { agent, yes, access } => {
+            let client = access.client(matches)?;
+            if !yes && !confirmed(&agent)? {
+                return Ok(exit::GENERAL);
+            }
+            let path = format!("/agents/{}/revoke", client::segment(&agent));
+            let view: AgentView = client.post(&path, &()).await?;
+            output::line(&format!(
+                "{} revoked: `picket agents approve {}` lifts it",
+                view.agent, view.agent
+            ))?;
+        }
+        Verb::Approve { agent, access } => {
+            let path = format!("/agents/{}/approve", client::segment(&agent));
+            let view: AgentView = access.client(matches)?.post(&path, &()).await?;
+            output::line(&format!("{} approved: it goes on within a minute", view.agent))?;
+        }
+        Verb::Events { agent, limit, json, access } => {
+            let path = match agent {
+                Some(agent) => format!("/agents/{}/events", client::segment(&agent)),
+                None => "/events".to_owned(),
+            };
+            let query = [("limit", Some(limit.to_string()))];
+            let events: Vec<AgentEvent> = access.client(matches)?.get(&path, &query).await?;
+            if json {
+                events.iter().try_for_each(output::json)?;
+            } else if events.is_empty() {
+                output::line("no events")?;
+            } else {
+                output::line(&told(&events, Columns::new(EVENT_HEADINGS)))?;
+            }
+        }
         Verb::Delete { agent, access } => {
             access.client(matches)?.delete(&format!("/agents/{}", client::segment(&agent))).await?;
             output::line(&format!("{agent} deleted"))?;
@@ -114,6 +181,32 @@ fn warnings(agents: &[AgentView]) -> Vec<String> {
         agent.warnings.iter().map(line).collect::<Vec<_>>()
     });
     lines.collect()
+}
+
+const EVENT_HEADINGS: &[&str] = &["at", "agent", "event", "detail"];
+
+fn told(events: &[AgentEvent], mut columns: Columns) -> String {
+    for event in events {
+        columns.row([
+            output::local(event.at).into(),
+            (&event.agent).into(),
+            event.kind.to_string().into(),
+            (&event.detail).into(),
+        ]);
+    }
+    columns.text()
+}
+
+/// Whether the person at the terminal agrees to revoke; without a terminal nobody can be asked.
+fn confirmed(agent: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::text(exit::USAGE, "revoking asks first, and there is no terminal to ask in")
+            .advice("write --yes"));
+    }
+    output::line(&format!("revoke {agent}? It stops checking until it is approved. Write yes:"))?;
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    Ok(read.is_ok() && matches!(answer.trim(), "y" | "yes"))
 }
 
 fn welcome(created: &AgentCreated, client: &Client, image: &str) -> String {
@@ -183,6 +276,20 @@ mod tests {
         let json = serde_json::to_value(created()).unwrap();
         let names: Vec<&String> = json.as_object().unwrap().keys().collect();
         assert_eq!(names, ["agent", "location", "setup_token", "expires_at"]);
+    }
+
+    #[test]
+    fn events_stand_in_a_table() {
+        let event = AgentEvent {
+            at: "2026-11-20T18:00:00.000Z".parse().unwrap(),
+            agent: "edge-1".into(),
+            kind: wire::event::AgentEventKind::TakenOver,
+            detail: "box-2 (boot 1) speaks as this agent now".into(),
+        };
+        let text = told(&[event], Columns::with(EVENT_HEADINGS, false, None));
+        for part in ["EVENT", "edge-1", "taken_over", "box-2"] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
     }
 
     #[test]

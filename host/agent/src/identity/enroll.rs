@@ -1,8 +1,6 @@
 //! How an agent comes to its identity: everything on disk first, then the same request until there is a definite answer.
 
 use std::future::Future;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use reqwest::Method;
 use wire::enroll::{EnrollAnswer, EnrollRequest};
@@ -10,12 +8,13 @@ use wire::signature::{Asked, Stamp, public_key, token_sha256};
 use wire::{API, Problem};
 use zeroize::Zeroizing;
 
-use super::{Enrolling, Identity, State, slot};
-use crate::Error;
+use super::keeper::{Keeper, Kept};
+use super::{Enrolling, Identity, State, slot, store};
 use crate::slots::Slots;
 use crate::uplink::backoff::Backoff;
 use crate::uplink::client::EXCHANGE;
 use crate::uplink::transport::{Answer, Request, Transport};
+use crate::{Error, clock};
 
 /// The identity on disk, or a new one for `setup_token`. Keeps trying while nobody gives a definite answer, telling each new reason to
 /// `say`, until `shutdown`.
@@ -25,10 +24,10 @@ pub(crate) async fn identity(
     setup_token: Option<&str>,
     mut say: impl FnMut(&str),
     shutdown: impl Future<Output = ()>,
-) -> Result<Arc<Identity>, Error> {
+) -> Result<Keeper, Error> {
     let (mut slots, state) = super::load(data)?;
     let begun = match state {
-        State::Active(identity) => return Ok(identity),
+        State::Active(kept) => return Ok(Keeper::new(slots, *kept)),
         State::Enrolling(begun) => Some(*begun),
         State::New => None,
     };
@@ -48,7 +47,7 @@ pub(crate) async fn identity(
             () = &mut shutdown => return Err(Error::NotEnrolled { reason }),
         };
         match answer {
-            Ok(answer) => return keep(&mut slots, begun, answer),
+            Ok(answer) => return keep(slots, begun, answer),
             Err(NoAnswer::Definite(detail)) => {
                 return Err(Error::Refused { control: transport.control().to_owned(), detail });
             }
@@ -69,11 +68,12 @@ pub(crate) async fn identity(
 fn begin(slots: &mut Slots) -> Result<Enrolling, Error> {
     let begun = Enrolling::new();
     store(slots, &slot::encode_enrolling(&begun))?;
+    failpoint::hit("identity.enrolling");
     Ok(begun)
 }
 
 /// Makes the answer durable; from here on the setup token is never needed again.
-fn keep(slots: &mut Slots, begun: Enrolling, answer: Verified) -> Result<Arc<Identity>, Error> {
+fn keep(mut slots: Slots, begun: Enrolling, answer: Verified) -> Result<Keeper, Error> {
     let Verified { answer, server_key } = answer;
     let identity = Identity {
         agent: answer.agent_id,
@@ -85,20 +85,13 @@ fn keep(slots: &mut Slots, begun: Enrolling, answer: Verified) -> Result<Arc<Ide
         server_key,
         fresh: true,
     };
+    let kept = Kept::fresh(identity, clock::wall());
     // Twice: neither slot may hold the enrolment any more, or damage to the other would begin it again.
     for _ in 0..2 {
-        store(slots, &slot::encode_active(&identity))?;
+        store(&mut slots, &slot::encode_active(&kept))?;
+        failpoint::hit("identity.active");
     }
-    Ok(Arc::new(identity))
-}
-
-fn store(slots: &mut Slots, payload: &[u8]) -> Result<(), Error> {
-    let path: PathBuf = slots.directory().to_owned();
-    slots.store(payload).map_err(|source| Error::NotWritable {
-        path,
-        remedy: "an agent that cannot keep its key does not enrol".to_owned(),
-        source,
-    })
+    Ok(Keeper::new(slots, kept))
 }
 
 /// An answer whose signature fits the key that it brings.
@@ -245,12 +238,12 @@ mod tests {
             let Ok(verified) = judge(&begun, &asked(), &signed(&begun)) else {
                 panic!("the answer is right")
             };
-            let identity = keep(&mut slots, begun, verified).unwrap();
+            let identity = keep(slots, begun, verified).unwrap().active();
             std::fs::write(dir.path().join("identity").join(damaged), b"torn").unwrap();
             let (_, State::Active(read)) = super::super::load(dir.path()).unwrap() else {
                 panic!("{damaged} held the only identity")
             };
-            assert_eq!((read.agent, &read.name), (identity.agent, &identity.name));
+            assert_eq!((read.identity.agent, &read.identity.name), (identity.agent, &identity.name));
         }
     }
 

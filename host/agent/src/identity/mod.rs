@@ -1,10 +1,10 @@
 //! Who this agent is: its key, its token and the control plane's key that it trusts.
 //!
-//! An identity is never deleted, and always wins over a setup token. How it lies on disk is `slot`'s, how it comes to be is `enroll`'s.
+//! An identity is never deleted, and always wins over a setup token. How it lies on disk is `slot`'s, how it comes to be is `enroll`'s,
+//! what it keeps while it runs is `keeper`'s, and when a new token is made is `rotation`'s.
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use uuid::Uuid;
@@ -13,8 +13,11 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::slots::{Slots, Stored};
+use keeper::{Kept, Token};
 
 pub(crate) mod enroll;
+pub(crate) mod keeper;
+pub(crate) mod rotation;
 pub(crate) mod slot;
 
 /// An enrolled agent.
@@ -54,7 +57,7 @@ pub(crate) enum State {
     /// Begun, no answer yet.
     Enrolling(Box<Enrolling>),
     /// Enrolled.
-    Active(Arc<Identity>),
+    Active(Box<Kept>),
 }
 
 /// Reads the identity of the data directory `data`.
@@ -88,16 +91,46 @@ pub(crate) fn load(data: &Path) -> Result<(Slots, State), Error> {
 impl Enrolling {
     /// A new key, token and enrolment.
     pub(crate) fn new() -> Self {
-        let mut seed = Zeroizing::new([0; 32]);
-        let mut token = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut seed[..]).expect("the kernel gives randomness on every system that we run on");
-        getrandom::fill(&mut token[..]).expect("the kernel gives randomness on every system that we run on");
+        Self { enrollment_id: Uuid::new_v4(), token: secret(), key: SigningKey::from_bytes(&random()) }
+    }
+}
+
+impl Identity {
+    /// The same device with another token.
+    pub(crate) fn with(&self, token: &Token) -> Self {
+        let Self { agent, name, location, key, server_key, fresh, .. } = self;
         Self {
-            enrollment_id: Uuid::new_v4(),
-            token: Zeroizing::new(hex::encode(&token[..])),
-            key: SigningKey::from_bytes(&seed),
+            agent: *agent,
+            name: name.clone(),
+            location: location.clone(),
+            generation: token.generation,
+            token: token.token.clone(),
+            key: key.clone(),
+            server_key: *server_key,
+            fresh: *fresh,
         }
     }
+}
+
+/// Makes a state durable.
+fn store(slots: &mut Slots, payload: &[u8]) -> Result<(), Error> {
+    let path = slots.directory().to_owned();
+    slots.store(payload).map_err(|source| Error::NotWritable {
+        path,
+        remedy: "an agent that cannot keep its identity makes no new one".to_owned(),
+        source,
+    })
+}
+
+/// A new token: 256 random bits, hexadecimal.
+fn secret() -> Zeroizing<String> {
+    Zeroizing::new(hex::encode(&random()[..]))
+}
+
+fn random() -> Zeroizing<[u8; 32]> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut bytes[..]).expect("the kernel gives randomness on every system that we run on");
+    bytes
 }
 
 impl fmt::Debug for Identity {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use wire::AgentId;
+use wire::{AgentId, Timestamp};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::keeper::{Kept, Token};
 use super::{Enrolling, Identity, State};
 use crate::slots::Kind;
 
@@ -22,8 +23,9 @@ pub(crate) fn encode_enrolling(enrolling: &Enrolling) -> Zeroizing<Vec<u8>> {
     })
 }
 
-/// The payload of an identity.
-pub(crate) fn encode_active(identity: &Identity) -> Zeroizing<Vec<u8>> {
+/// The payload of an enrolled agent.
+pub(crate) fn encode_active(kept: &Kept) -> Zeroizing<Vec<u8>> {
+    let identity = &kept.identity;
     encode(&Payload::Active {
         agent: identity.agent,
         name: identity.name.clone(),
@@ -31,6 +33,12 @@ pub(crate) fn encode_active(identity: &Identity) -> Zeroizing<Vec<u8>> {
         generation: identity.generation,
         secrets: Secrets { token: identity.token.to_string(), seed: hex::encode(identity.key.as_bytes()) },
         server_key: hex::encode(identity.server_key.as_bytes()),
+        pending: kept
+            .pending
+            .as_ref()
+            .map(|pending| Pending { generation: pending.generation, token: pending.token.to_string() }),
+        revoked: kept.revoked,
+        rotated_at: kept.rotated_at,
     })
 }
 
@@ -42,8 +50,18 @@ pub(crate) fn decode(payload: &[u8]) -> Option<State> {
             token: Zeroizing::new(secrets.token.clone()),
             key: secrets.key()?,
         }))),
-        Payload::Active { agent, name, location, generation, secrets, server_key } => {
-            Some(State::Active(Arc::new(Identity {
+        Payload::Active {
+            agent,
+            name,
+            location,
+            generation,
+            secrets,
+            server_key,
+            pending,
+            revoked,
+            rotated_at,
+        } => {
+            let identity = Identity {
                 agent,
                 name,
                 location,
@@ -52,7 +70,12 @@ pub(crate) fn decode(payload: &[u8]) -> Option<State> {
                 key: secrets.key()?,
                 server_key: VerifyingKey::from_bytes(&bytes(&server_key)?).ok()?,
                 fresh: false,
-            })))
+            };
+            let pending = pending.map(|pending| Token {
+                generation: pending.generation,
+                token: Zeroizing::new(pending.token.clone()),
+            });
+            Some(State::Active(Box::new(Kept { identity: Arc::new(identity), pending, revoked, rotated_at })))
         }
     }
 }
@@ -73,7 +96,20 @@ enum Payload {
         #[serde(flatten)]
         secrets: Secrets,
         server_key: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pending: Option<Pending>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        revoked: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rotated_at: Option<Timestamp>,
     },
+}
+
+/// The token that is to follow.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+struct Pending {
+    generation: u64,
+    token: String,
 }
 
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
@@ -111,8 +147,7 @@ mod tests {
         assert_eq!(read.token, begun.token);
     }
 
-    #[test]
-    fn an_identity_comes_back_whole() {
+    fn kept() -> Kept {
         let begun = Enrolling::new();
         let identity = Identity {
             agent: AgentId(Uuid::new_v4()),
@@ -124,9 +159,42 @@ mod tests {
             fresh: false,
             key: begun.key,
         };
-        let Some(State::Active(read)) = decode(&encode_active(&identity)) else { panic!() };
-        assert_eq!(encode_active(&read), encode_active(&identity));
-        assert_eq!((read.agent, read.generation, &read.name[..]), (identity.agent, 1, "edge-1"));
+        Kept::fresh(identity, Timestamp::from_millis(5))
+    }
+
+    #[test]
+    fn an_identity_comes_back_whole() {
+        let token = Zeroizing::new("next".to_owned());
+        let pending = Some(Token { generation: 2, token });
+        for kept in [kept(), Kept { pending, revoked: true, rotated_at: None, ..kept() }] {
+            let Some(State::Active(read)) = decode(&encode_active(&kept)) else { panic!() };
+            assert_eq!(encode_active(&read), encode_active(&kept));
+            let (old, new) = (&kept.identity, &read.identity);
+            assert_eq!((new.agent, new.generation, &new.name[..]), (old.agent, 1, "edge-1"));
+            assert_eq!((read.revoked, read.rotated_at), (kept.revoked, kept.rotated_at));
+            assert_eq!(
+                read.pending.map(|p| (p.generation, p.token)),
+                kept.pending.map(|p| (p.generation, p.token))
+            );
+        }
+    }
+
+    #[test]
+    fn an_identity_from_before_there_were_rotations_is_read() {
+        let payload = format!(
+            r#"{{"state":"active","agent":"{}","name":"edge-1","location":"dc1","generation":1,"token":"t","seed":"{}","server_key":"{}"}}"#,
+            Uuid::nil(),
+            "07".repeat(32),
+            hex::encode(SigningKey::from_bytes(&[5; 32]).verifying_key().as_bytes()),
+        );
+        let Some(State::Active(read)) = decode(payload.as_bytes()) else { panic!() };
+        assert_eq!((&read.identity.token[..], read.identity.generation), ("t", 1));
+        assert!(read.pending.is_none() && !read.revoked && read.rotated_at.is_none());
+        assert_eq!(
+            encode_active(&read).as_slice(),
+            payload.as_bytes(),
+            "and an older version reads it again"
+        );
     }
 
     #[test]

@@ -9,13 +9,15 @@ use std::time::Duration;
 use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use wire::config::Configuration;
 use wire::results::{Ack, Batch};
 use wire::session::{Hello, Nonce, Welcome};
-use wire::signature::{Asked, Stamp, header};
+use wire::signature::{self, Asked, Stamp, header, token_sha256};
+use wire::token::{AskChallenge, Challenge, Recover, Rotate, Rotated};
 use wire::{API, Problem};
 
+use super::token::Said;
 use super::transport::{Answer, Request, Transport};
 use crate::identity::Identity;
 
@@ -25,6 +27,8 @@ pub(crate) struct Client {
     transport: Transport,
     /// A rotation puts another one there; each request is made with the one that is there when it begins.
     identity: watch::Receiver<Arc<Identity>>,
+    /// What answers say about the token, for whoever keeps it. One that does not fit is said again with the next answer.
+    said: mpsc::Sender<Said>,
 }
 
 /// In whose name one request is made.
@@ -77,9 +81,13 @@ pub(crate) struct Fetched {
 }
 
 impl Client {
-    /// Speaks as `identity`.
-    pub(crate) fn new(transport: Transport, identity: watch::Receiver<Arc<Identity>>) -> Self {
-        Self { transport, identity }
+    /// Speaks as `identity`, and tells whoever keeps its token what answers say about it.
+    pub(crate) fn new(
+        transport: Transport,
+        identity: watch::Receiver<Arc<Identity>>,
+        said: mpsc::Sender<Said>,
+    ) -> Self {
+        Self { transport, identity, said }
     }
 
     /// Fetches a nonce: it signs one hello.
@@ -92,7 +100,12 @@ impl Client {
         // Nothing hangs on the nonce: a forged one only makes the hello fail.
         match answer.status {
             200 => read(&answer),
-            status => Err(Trouble::unsigned(&answer, format!("asked for a nonce, was answered {status}"))),
+            status => {
+                if status == 401 {
+                    self.tell(Said::Unknown(identity.generation));
+                }
+                Err(Trouble::unsigned(&answer, format!("asked for a nonce, was answered {status}")))
+            }
         }
     }
 
@@ -101,6 +114,7 @@ impl Client {
         let voice = self.voice(nonce.nonce, 0);
         let answer = self.stamped(&voice, Method::POST, &path("/hello"), json(hello), EXCHANGE, None).await?;
         let welcome: Welcome = read(&success(answer)?)?;
+        self.tell(Said::Welcomed(voice.stamp.generation));
         let session = Session {
             lease: welcome.lease.clone(),
             counter: AtomicU64::new(0),
@@ -134,6 +148,57 @@ impl Client {
         Ok(Fetched { configuration: Some(read(&success(answer)?)?), etag })
     }
 
+    /// Makes the token of `next` known, in the name of `identity`: with the one before, or by its own first use.
+    pub(crate) async fn rotate(
+        &self,
+        session: &Session,
+        identity: &Arc<Identity>,
+        next: &Identity,
+    ) -> Result<Rotated, Trouble> {
+        let rotate = Rotate { generation: next.generation, token_sha256: token_sha256(&next.token) };
+        let voice = Voice::new(identity.clone(), session.lease.clone(), session.next());
+        let path = path("/token/rotate");
+        let answer = self.stamped(&voice, Method::POST, &path, json(&rotate), EXCHANGE, None).await?;
+        read(&success(answer)?)
+    }
+
+    /// Asks for a challenge; whatever is not signed by our control plane is a network error.
+    pub(crate) async fn challenge(&self) -> Result<Challenge, Trouble> {
+        let identity = self.identity();
+        let body = json(&AskChallenge { agent_id: identity.agent });
+        let request = Request::new(Method::POST, &path("/recover/challenge"), body, EXCHANGE);
+        let answer = self.transport.exchange(request).await.map_err(Trouble::Network)?;
+        if answer.status != 200 {
+            return Err(Trouble::Network(format!("asked for a challenge, was answered {}", answer.status)));
+        }
+        let challenge: Challenge = read(&answer)?;
+        let text = Challenge::signed(identity.agent, &challenge.challenge, challenge.generation);
+        match signature::verify(&identity.server_key, &text, &challenge.signature) {
+            true => Ok(challenge),
+            false => Err(Trouble::Network("was given a challenge that another server signed".to_owned())),
+        }
+    }
+
+    /// Proves with the device key who this is, so that the token of `next` takes the place of the one that is refused.
+    pub(crate) async fn recover(
+        &self,
+        challenge: &Challenge,
+        next: &Arc<Identity>,
+    ) -> Result<Rotated, Trouble> {
+        let (agent_id, generation) = (next.agent, next.generation);
+        let token_sha256 = token_sha256(&next.token);
+        let text = Recover::signed(agent_id, &challenge.challenge, generation, &token_sha256);
+        let signature = signature::sign(&next.key, &text);
+        let challenge = challenge.challenge.clone();
+        let voice = Voice::new(next.clone(), challenge.clone(), 0);
+        let recover = Recover { agent_id, challenge, generation, token_sha256, signature };
+        let (path, body) = (path("/recover"), json(&recover));
+        let asked = Asked::new(Method::POST.as_str(), &path, &body);
+        let request = Request::new(Method::POST, &path, body, EXCHANGE);
+        let answer = self.transport.exchange(request).await.map_err(Trouble::Network)?;
+        read(&success(self.believe(&voice, &asked, answer)?)?)
+    }
+
     /// A signed exchange. `Ok` is an answer that our control plane gave to this very request.
     async fn stamped(
         &self,
@@ -158,27 +223,61 @@ impl Client {
             request = request.if_changed(etag);
         }
         let answer = self.transport.exchange(request).await.map_err(Trouble::Network)?;
+        self.believe(voice, &asked, answer)
+    }
+
+    /// The answer, if our control plane gave it to what was asked. What it says about the token goes to whoever keeps it.
+    fn believe(&self, voice: &Voice, asked: &Asked, answer: Answer) -> Result<Answer, Trouble> {
+        let Voice { identity, stamp } = voice;
         let Answer { status, etag, signature, body, .. } = &answer;
-        if stamp.verify_answer(&identity.server_key, &asked, *status, etag, body, signature) {
+        if stamp.verify_answer(&identity.server_key, asked, *status, etag, body, signature) {
+            self.tell(said(&answer, stamp.generation));
             return Ok(answer);
         }
         let who = match (status, signature.is_empty()) {
             // The control plane signs only for those whose token it knows.
-            (401, true) => "without a signature: this agent was deleted there, or it is another server",
+            (401, true) => {
+                self.tell(Said::Unknown(stamp.generation));
+                "without a signature: this agent was deleted there, or it is another server"
+            }
             (_, true) => "without a signature: a proxy, a portal or another server",
             (_, false) => "with a wrong signature: a proxy, a portal or another server",
         };
         Err(Trouble::unsigned(&answer, format!("answered {status} {who}")))
     }
 
+    fn tell(&self, said: Said) {
+        let _ = self.said.try_send(said);
+    }
+
     fn voice(&self, lease: String, counter: u64) -> Voice {
-        let identity = self.identity();
-        let stamp = Stamp { agent: identity.agent, generation: identity.generation, lease, counter };
-        Voice { identity, stamp }
+        Voice::new(self.identity(), lease, counter)
     }
 
     fn identity(&self) -> Arc<Identity> {
         self.identity.borrow().clone()
+    }
+}
+
+impl Voice {
+    fn new(identity: Arc<Identity>, lease: String, counter: u64) -> Self {
+        let stamp = Stamp { agent: identity.agent, generation: identity.generation, lease, counter };
+        Self { identity, stamp }
+    }
+}
+
+/// What a signed answer says about the token of this generation.
+fn said(answer: &Answer, generation: u64) -> Said {
+    if (200..400).contains(&answer.status) {
+        return Said::Good;
+    }
+    let problem = serde_json::from_slice::<Problem>(&answer.body);
+    match problem.as_ref().map(|problem| problem.code.as_str()) {
+        Ok(Problem::SUPERSEDED) => Said::Superseded(generation),
+        Ok(Problem::ROTATE_FIRST) => Said::RotateFirst,
+        Ok(Problem::REVOKED) => Said::Revoked,
+        Ok(Problem::FORKED) => Said::Forked,
+        _ => Said::Good,
     }
 }
 

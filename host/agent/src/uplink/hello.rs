@@ -21,12 +21,14 @@ impl Uplink {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             recorded: self.machine.declared(clock::boot(), recorded),
             pending: status.pending,
-            previous_lease: self.session.take().map(|session| session.lease().to_owned()),
+            previous_lease: self.lease.last().map(str::to_owned),
             boot_id: self.boot_id.clone(),
-            host: String::new(),
+            host: clock::host(),
         };
+        self.session = None;
         match self.client.hello(nonce, &hello).await {
             Ok((session, welcome)) => {
+                self.lease.keep(session.lease());
                 self.session = Some(Arc::new(session));
                 let greeting = Greeting {
                     mark: hello.recorded,

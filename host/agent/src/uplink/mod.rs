@@ -1,6 +1,7 @@
 //! How results leave: asks the state machine what to say, says it, and tells the spool what came of it.
 //!
-//! The rules are in `machine` and `lanes`, how a session begins in `hello`, trust is in `client`, the network in `transport`.
+//! The rules are in `machine` and `lanes`, how a session begins in `hello`, the life of the token in `token`, trust is in `client`, the
+//! network in `transport`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,17 @@ use wire::{Position, Problem};
 use crate::clock;
 use crate::record::{self, Moment};
 use client::{Client, Session, Trouble};
+use lease::Lease;
 use machine::{Failure, Machine, Step, Verdict, Wanted};
 
 pub(crate) mod backoff;
 pub(crate) mod client;
 mod hello;
 mod lanes;
+pub(crate) mod lease;
 mod machine;
 pub(crate) mod retry_after;
+pub(crate) mod token;
 pub(crate) mod transport;
 
 /// How the agent stands with its control plane.
@@ -43,12 +47,13 @@ pub(crate) struct Uplink {
     /// The session while it is good for something, for whoever else speaks within it.
     sessions: watch::Sender<Option<Arc<Session>>>,
     standing: watch::Sender<Standing>,
+    lease: Lease,
     boot_id: String,
 }
 
 impl Uplink {
     /// An uplink that has not said hello.
-    pub(crate) fn new(client: Client, spool: Spool, boot_id: String) -> Self {
+    pub(crate) fn new(client: Client, spool: Spool, lease: Lease, boot_id: String) -> Self {
         Self {
             machine: Machine::new(record::from_spool(spool.status().acknowledged)),
             recorded: spool.watch(),
@@ -57,6 +62,7 @@ impl Uplink {
             standing: watch::Sender::new(Standing::default()),
             client,
             spool,
+            lease,
             boot_id,
         }
     }
