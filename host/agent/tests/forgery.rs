@@ -18,10 +18,10 @@ use ed25519_dalek::SigningKey;
 use picket_agent as agent;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
-use wire::AgentId;
 use wire::enroll::EnrollRequest;
 use wire::results::{Batch, Record, State as Verdict};
 use wire::signature::{Asked, Stamp, header};
+use wire::{AgentId, ResultId};
 
 /// How the first answers of each kind are forged.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,10 @@ enum Forgery {
     Redirect,
     /// A captive portal's welcome.
     Portal,
+    /// The error of something in between.
+    Broken(u16),
+    /// The control plane's own error, signed.
+    Refused(u16, &'static str),
 }
 
 struct Fake {
@@ -49,6 +53,8 @@ struct Fake {
     forgery: Forgery,
     /// Answers forged so far, by path.
     forged: Mutex<HashMap<String, u32>>,
+    /// Results in batches that were not.
+    unanswered: Mutex<Vec<(u64, ResultId)>>,
     /// Batches that were answered honestly.
     batches: mpsc::UnboundedSender<Batch>,
 }
@@ -98,6 +104,12 @@ async fn respond(State(fake): State<Arc<Fake>>, request: Request) -> Response<Bo
             Forgery::Unauthorized => return html(401),
             Forgery::Redirect => return html(302),
             Forgery::Portal => return html(200),
+            Forgery::Broken(status) => return html(status),
+            Forgery::Refused(status, code) => {
+                body = serde_json::to_vec(&wire::Problem::new(code, "not now")).unwrap();
+                signature = stamp.sign_answer(&fake.key, &asked, status, "", &body);
+                response = Response::builder().status(status).header("retry-after", "1");
+            }
         }
     }
     if !etag.is_empty() {
@@ -143,13 +155,23 @@ async fn honest(fake: &Fake, path: &str, headers: &HeaderMap, body: &[u8], forge
         "/v1/results" => {
             let batch: Batch = serde_json::from_slice(body).unwrap();
             let cursor = batch.records.last().map(Record::position).unwrap_or_default();
-            if !forged {
+            if forged {
+                fake.unanswered.lock().unwrap().extend(ids(&batch));
+            } else {
                 let _ = fake.batches.send(batch);
             }
             ok(json!({"cursor": cursor}), stamp())
         }
         other => panic!("{other} is no endpoint"),
     }
+}
+
+fn ids(batch: &Batch) -> Vec<(u64, ResultId)> {
+    let ids = batch.records.iter().filter_map(|record| match record {
+        Record::Result { seq, result, .. } => Some((*seq, result.id)),
+        Record::Gap(_) => None,
+    });
+    ids.collect()
 }
 
 fn settings(data: &Path, control: &str) -> agent::Settings {
@@ -178,7 +200,8 @@ async fn check(forgery: Forgery) {
     let dir = tempfile::tempdir().unwrap();
     let (batches, mut arrived) = mpsc::unbounded_channel();
     let key = SigningKey::from_bytes(&[9; 32]);
-    let fake = Arc::new(Fake { key, forgery, forged: Mutex::default(), batches });
+    let fake =
+        Arc::new(Fake { key, forgery, forged: Mutex::default(), unanswered: Mutex::default(), batches });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let control = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().fallback(respond).with_state(fake.clone());
@@ -188,10 +211,11 @@ async fn check(forgery: Forgery) {
         let _ = stopped.await;
     }));
 
-    let (mut seqs, mut before) = (Vec::new(), None);
+    let (mut seqs, mut before, mut arrived_ids) = (Vec::new(), None, Vec::new());
     while seqs.len() < 3 {
         let batch = arrived.recv().await.expect("the agent reports");
         before.get_or_insert_with(|| identity(dir.path()));
+        arrived_ids.extend(ids(&batch));
         for record in batch.records {
             let Record::Result { seq, result, .. } = record else { panic!("{forgery:?} made a gap") };
             assert_eq!((result.state, &result.code[..]), (Verdict::Error, "plugin.unknown"));
@@ -199,6 +223,11 @@ async fn check(forgery: Forgery) {
         }
     }
     assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "{forgery:?}");
+    let again = std::mem::take(&mut *fake.unanswered.lock().unwrap());
+    assert!(
+        !again.is_empty() && again.iter().all(|id| arrived_ids.contains(id)),
+        "{forgery:?}: the same ids again"
+    );
     assert_eq!(before.unwrap(), identity(dir.path()), "{forgery:?}");
     assert!(fake.forged.lock().unwrap()["/v1/enroll"] == 2 && fake.forged.lock().unwrap()["/v1/results"] > 2);
     assert_eq!(agent::health::check(&dir.path().join("data")).unwrap().name, "edge-1");
@@ -214,8 +243,18 @@ async fn check(forgery: Forgery) {
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_answers_change_no_identity_and_release_nothing() {
     use Forgery::{Cut, Elsewhere, OtherKey, Portal, Redirect, Replayed, Unauthorized, Unsigned};
-    let forgeries = [Unsigned, OtherKey, Replayed, Elsewhere, Cut, Unauthorized, Redirect, Portal];
-    let checks: Vec<_> = forgeries.map(|forgery| tokio::spawn(check(forgery))).into();
+    check_all([Unsigned, OtherKey, Replayed, Elsewhere, Cut, Unauthorized, Redirect, Portal]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_error_answers_a_batch_the_same_results_come_again() {
+    use Forgery::{Broken, Refused};
+    let refused = [Refused(500, wire::Problem::INTERNAL), Refused(503, wire::Problem::BUSY)];
+    check_all([Broken(500), Broken(502), Broken(503), Broken(504)].into_iter().chain(refused)).await;
+}
+
+async fn check_all(forgeries: impl IntoIterator<Item = Forgery>) {
+    let checks: Vec<_> = forgeries.into_iter().map(|forgery| tokio::spawn(check(forgery))).collect();
     for check in checks {
         check.await.unwrap();
     }

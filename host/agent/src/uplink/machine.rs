@@ -190,8 +190,7 @@ impl Machine {
             return self.renumber(now, seen, chance);
         }
         self.renumbered = false;
-        // Before the first result of an epoch there is nothing to take back: what came before was given other positions.
-        if cursor < self.acknowledged && self.acknowledged.seq > 0 {
+        if self.lacks(cursor) {
             self.acknowledged = cursor;
             return Verdict { rewind: Some(cursor), ..Verdict::default() };
         }
@@ -226,7 +225,7 @@ impl Machine {
         if cursor > self.recorded.max(self.sent) {
             return self.hold_back(now, chance);
         }
-        if cursor < self.acknowledged {
+        if self.lacks(cursor) {
             // It lost what it had, and only a hello may take us back.
             self.greeted = false;
             self.wait(now, chance);
@@ -312,6 +311,12 @@ impl Machine {
         self.greeted = false;
         self.wait(now, chance);
         Verdict { later_life: true, ..Verdict::default() }
+    }
+
+    /// Whether the control plane has less than was released. Before the first result of an epoch nothing is missing: what came before
+    /// was given other positions.
+    fn lacks(&self, cursor: Position) -> bool {
+        cursor < self.acknowledged && self.acknowledged.seq > 0
     }
 
     /// Moves on to the lower of `cursor` and what was sent.

@@ -15,7 +15,6 @@ impl Control {
     /// A nonce for the next hello of whoever holds this token, or held it: the hello tells which, and that answer is signed.
     pub(crate) fn nonce(&self, agent: AgentId, token: &str) -> Result<Nonce, Problem> {
         self.bearer(agent, token, None)?;
-        self.admit_hello()?;
         let fresh = hex::encode(identity::random::<16>());
         let nonce = lock(&self.sessions).give_nonce(agent, fresh, self.now().up_ms);
         Ok(Nonce { nonce })
@@ -24,6 +23,7 @@ impl Control {
     /// Begins a session.
     pub(crate) fn hello(&self, signed: &Signed, body: &[u8]) -> Result<Welcome, Problem> {
         let known = self.identify(signed, body)?;
+        self.admit_hello()?;
         let (id, up_ms) = (known.agent.id, self.now().up_ms);
         let Stamp { lease: nonce, counter, .. } = &signed.stamp;
         if *counter != 0 || !lock(&self.sessions).take_nonce(id, nonce, up_ms) {

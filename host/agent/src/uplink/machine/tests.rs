@@ -1,5 +1,7 @@
 //! The state machine against every kind of answer, without a network and without waiting.
 
+mod herd;
+
 use super::*;
 
 fn at(seq: u64) -> Position {
@@ -98,6 +100,8 @@ fn a_data_directory_that_was_restored_gets_new_positions_and_says_hello_again_at
     assert_eq!(machine.declared(s(0), fresh(6)), fresh(6), "all of it is buffered");
     assert_eq!(welcome(&mut machine, s(0), at(9), fresh(6)), Verdict::default(), "nothing is taken back");
     assert_eq!((machine.next(s(0), true), machine.wanted(fresh(6)).after), (Step::Send, fresh(0)));
+    machine.sending(Lane::Backlog, None);
+    assert_eq!(machine.answered(s(1), &[], at(9), 0.0), Verdict::default(), "nor by a heartbeat");
 }
 
 #[test]
