@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use wire::admin::{
     AgentCreated, AgentState, AgentView, Apply, ApplyAnswer, CreateAgent, GapView, LocationState,
-    MonitorView, ResultView, ResultsPage, Shown, Transport,
+    MonitorView, ResultView, ResultsPage, Transport,
 };
 use wire::event::AgentEventKind;
 use wire::push::Push;
@@ -13,9 +13,9 @@ use wire::{AgentId, Mistake, MonitorId, Problem, Timestamp, signature};
 use crate::agents::{Agent, Device, Setup, name_mistake};
 use crate::control::{Control, Registry, Written, failed, lock};
 use crate::identity;
-use crate::judge;
+use crate::judge::{self, Bar};
 use crate::monitors::{self, Monitor};
-use crate::store::{Filter, KeptGap, Point, Row};
+use crate::store::{Filter, KeptGap, Row};
 use crate::uplink::invalid;
 
 /// Which results are wanted, as people name them.
@@ -191,6 +191,7 @@ impl Control {
     fn forget_latest(&self, gone: &[MonitorId]) {
         let mut progress = lock(&self.progress);
         gone.iter().for_each(|id| drop(progress.latest.remove(id)));
+        gone.iter().for_each(|id| lock(&self.memos).forget(*id));
     }
 
     /// All monitors, by name.
@@ -199,13 +200,19 @@ impl Control {
         registry.monitors.values().map(|m| self.monitor_view(&registry, m)).collect()
     }
 
-    /// One monitor.
+    /// One monitor, with its uptime.
     pub(crate) fn monitor(&self, name: &str) -> Result<MonitorView, Problem> {
         let registry = self.registry();
-        match registry.monitors.get(name) {
-            Some(monitor) => Ok(self.monitor_view(&registry, monitor)),
-            None => Err(no_such("monitor", name, registry.monitors.keys())),
+        let Some(monitor) = registry.monitors.get(name) else {
+            return Err(no_such("monitor", name, registry.monitors.keys()));
+        };
+        let mut view = self.monitor_view(&registry, monitor);
+        let mut uptimes = self.uptimes(&[monitor])?.remove(0);
+        view.uptime = uptimes.all;
+        for place in &mut view.by_location {
+            place.uptime = uptimes.by_location.remove(&place.location).unwrap_or_default();
         }
+        Ok(view)
     }
 
     fn monitor_view(&self, registry: &Registry, monitor: &Monitor) -> MonitorView {
@@ -222,21 +229,22 @@ impl Control {
                 code: row.map(|r| r.result.code.clone()),
                 summary: row.map(|r| r.result.summary.clone()),
                 last_result_at: row.map(|r| r.result.started_at),
+                uptime: vec![],
             }
         };
         let by_location: Vec<_> = monitor.spec.locations.iter().map(state_at).collect();
         let state = judge::worst(by_location.iter().map(|l| l.state));
-        MonitorView { id: monitor.id, spec: monitor.spec.clone(), state, by_location }
+        MonitorView { id: monitor.id, spec: monitor.spec.clone(), state, by_location, uptime: vec![] }
     }
 
-    /// The states of monitors in the last hour, a minute each.
-    pub(crate) fn bars(&self, monitors: &[&Monitor]) -> Result<Vec<[Shown; judge::SLOTS]>, Problem> {
+    /// What monitors show of the last hour, a minute each.
+    pub(crate) fn bars(&self, monitors: &[&Monitor]) -> Result<Vec<Bar>, Problem> {
         let gaps = self.store.gaps(None, GAPS_OF_A_BAR).map_err(|e| failed(&e))?;
         monitors.iter().map(|monitor| self.bar(monitor, &gaps)).collect()
     }
 
-    fn bar(&self, monitor: &Monitor, gaps: &[KeptGap]) -> Result<[Shown; judge::SLOTS], Problem> {
-        let (now, registry) = (self.now().wall, self.registry());
+    fn bar(&self, monitor: &Monitor, gaps: &[KeptGap]) -> Result<Bar, Problem> {
+        let now = self.now().wall;
         let from = judge::bar_from(monitor, now);
         let points = self.store.history(monitor.id, from, now.plus_millis(1)).map_err(|e| failed(&e))?;
         let agents: HashSet<_> = points.iter().map(|p| p.agent).collect();
@@ -245,11 +253,7 @@ impl Control {
             .filter(|kept| agents.contains(&kept.agent))
             .filter_map(|kept| Some((kept.gap.first_at?, kept.gap.last_at?)))
             .collect();
-        let location = |point: &Point| match registry.agent(point.agent) {
-            Some(agent) => agent.location.clone(),
-            None => point.agent.to_string(),
-        };
-        Ok(judge::bar(monitor, &points, location, &lost, now))
+        Ok(judge::bar(monitor, &points, &lost, now))
     }
 
     /// The newest results that match.

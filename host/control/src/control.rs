@@ -25,6 +25,7 @@ use crate::monitors::{Checks, Monitor};
 use crate::page::Logins;
 use crate::pushes::Pushes;
 use crate::store::{self, Row, Store, Write};
+use crate::uptime::Memos;
 use crate::warnings::Warnings;
 
 /// The control plane without its server.
@@ -46,6 +47,8 @@ pub(crate) struct Control {
     pub(crate) progress: Mutex<Progress>,
     pub(crate) herd: Herd,
     pub(crate) warnings: Mutex<Warnings>,
+    /// What was learned of the monitors' histories.
+    pub(crate) memos: Mutex<Memos>,
     /// Arrival of the last result, for those who follow.
     pub(crate) arrived: watch::Sender<u64>,
     /// Counts the changes of what agents are told.
@@ -140,6 +143,7 @@ impl Control {
         let control = Self {
             arrived: watch::Sender::new(store.arrived()),
             told: watch::Sender::new(0),
+            memos: Mutex::default(),
             pushes: Mutex::default(),
             pushed: watch::Sender::new(0),
             closing: watch::Sender::new(false),

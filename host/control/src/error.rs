@@ -67,7 +67,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the process exits with, from sysexits.h: 64 usage, 69 the address or the plugins cannot be had, 73 the data directory is in
+    /// What the process exits with, from sysexits.h: 64 usage, 65 the store is a newer version's, 69 the address or the plugins cannot be had, 73 the data directory is in
     /// use, 74 reading or writing failed, 77 no permission, 78 a certificate, key or stored file is wrong.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -78,6 +78,7 @@ impl Error {
                 77
             }
             Self::Listen { .. } | Self::Plugins(_) => 69,
+            Self::Store(crate::store::Error::Newer { .. }) => 65,
             Self::InUse { .. } => 73,
             Self::Data { .. } | Self::Store(_) | Self::Serve(_) => 74,
             Self::Damaged { .. } | Self::Tls { .. } => 78,

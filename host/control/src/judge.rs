@@ -15,7 +15,7 @@ pub(crate) fn shown(monitor: &Monitor, latest: Option<&Row>, present: bool, now:
     match latest {
         _ if !monitor.spec.enabled => Shown::Disabled,
         None => Shown::Pending,
-        Some(row) if !present || now > spoken(row).plus_millis(validity_ms(monitor)) => Shown::Unknown,
+        Some(row) if !present || now > spoken(row).plus_millis(validity(monitor)) => Shown::Unknown,
         Some(row) => row.result.state.into(),
     }
 }
@@ -29,9 +29,14 @@ fn spoken(row: &Row) -> Timestamp {
     }
 }
 
-/// How long a result speaks.
-fn validity_ms(monitor: &Monitor) -> i64 {
-    i64::try_from(monitor.interval_ms * 2 + monitor.timeout_ms).unwrap_or(i64::MAX).saturating_add(GRACE_MS)
+/// How long a result of a monitor speaks that runs so often.
+pub(crate) fn validity_ms(interval_ms: u64, timeout_ms: u64) -> i64 {
+    let twice = interval_ms.saturating_mul(2).saturating_add(timeout_ms);
+    i64::try_from(twice).unwrap_or(i64::MAX).saturating_add(GRACE_MS)
+}
+
+fn validity(monitor: &Monitor) -> i64 {
+    validity_ms(monitor.interval_ms, monitor.timeout_ms)
 }
 
 /// Whether `new` takes the place of `old` as the latest of its monitor and location: within an agent's history by position, between
@@ -57,22 +62,37 @@ fn rank(state: Shown) -> u8 {
     }
 }
 
-/// The last hour in slots of a minute, oldest first: the worst state of each. `points` begin at [`bar_from`].
-/// Buffered results fill the slots in which they were made. Nothing is known where nothing was heard for longer than a result
-/// speaks; `Pending` before the first result.
+/// The last hour in slots of a minute, oldest first.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Bar {
+    /// The worst state of each.
+    pub(crate) states: [Shown; SLOTS],
+    /// Where results tell of it that did not come at once.
+    pub(crate) buffered: [bool; SLOTS],
+}
+
+/// What a monitor's bar shows. `points` begin at [`bar_from`]. Buffered results fill the slots in which they were made. Nothing is known
+/// where nothing was heard for longer than a result speaks; `Pending` before the first result.
 pub(crate) fn bar(
     monitor: &Monitor,
     points: &[Point],
-    location: impl Fn(&Point) -> String,
     lost: &[(Timestamp, Timestamp)],
     now: Timestamp,
-) -> [Shown; SLOTS] {
-    let mut locations = HashMap::<String, Vec<&Point>>::new();
+) -> Bar {
+    let mut locations = HashMap::<&str, Vec<&Point>>::new();
     for point in points {
-        locations.entry(location(point)).or_default().push(point);
+        locations.entry(&point.location).or_default().push(point);
     }
     let bars: Vec<_> = locations.values().map(|points| bar_of(monitor, points, lost, now)).collect();
-    std::array::from_fn(|slot| worst(bars.iter().map(|bar| bar[slot])))
+    let buffered = |slot| {
+        let (from, to) = slot_times(slot, now);
+        let within = points.partition_point(|p| p.at < from)..points.partition_point(|p| p.at < to);
+        points[within].iter().any(|p| p.delivery != Delivery::Live)
+    };
+    Bar {
+        states: std::array::from_fn(|slot| worst(bars.iter().map(|bar| bar[slot]))),
+        buffered: std::array::from_fn(buffered),
+    }
 }
 
 fn bar_of(
@@ -81,7 +101,7 @@ fn bar_of(
     lost: &[(Timestamp, Timestamp)],
     now: Timestamp,
 ) -> [Shown; SLOTS] {
-    let validity = validity_ms(monitor);
+    let validity = validity(monitor);
     std::array::from_fn(|slot| {
         let (from, to) = slot_times(slot, now);
         let first_after = points.partition_point(|p| p.at < to);
@@ -100,7 +120,7 @@ fn bar_of(
 
 /// The time from when on points are wanted for a bar.
 pub(crate) fn bar_from(monitor: &Monitor, now: Timestamp) -> Timestamp {
-    now.plus_millis(-HOUR_MS).plus_millis(validity_ms(monitor).saturating_neg())
+    now.plus_millis(-HOUR_MS).plus_millis(validity(monitor).saturating_neg())
 }
 
 /// When a slot of the bar begins and ends.

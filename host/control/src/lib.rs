@@ -24,6 +24,7 @@ mod serve;
 mod settings;
 mod store;
 mod uplink;
+mod uptime;
 mod warnings;
 
 pub use api::openapi;

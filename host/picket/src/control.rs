@@ -54,6 +54,7 @@ SIGTERM and SIGINT end it in good order.
 Exit status:
   0   ended by a signal
   64  the options are wrong, such as plain HTTP on a public address
+  65  the store was written by a newer version; nothing in it was changed
   69  the address is taken, or the bundled checks cannot be loaded
   73  the data directory is in use by another control plane
   74  reading or writing failed

@@ -47,7 +47,7 @@ enum Verb {
         #[command(flatten)]
         access: Access,
     },
-    /// Show one monitor: its configuration and its state at each location
+    /// Show one monitor: its configuration, its state at each location, its uptime
     Show {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -206,7 +206,7 @@ fn table(monitors: &[MonitorView], mut columns: Columns, now: Timestamp) -> Stri
     columns.text()
 }
 
-/// The monitor as it would stand in a file, and its state below.
+/// The monitor as it would stand in a file, its state and its uptime below.
 fn page(monitor: &MonitorView) -> String {
     let spec = serde_json::to_value(&monitor.spec).expect("a monitor is JSON already");
     let options = serde_saphyr::ser_options! {};
@@ -222,7 +222,17 @@ fn page(monitor: &MonitorView) -> String {
             output::or_dash(place.summary.as_ref()),
         ]);
     }
-    format!("{}\n\n{}", spec.trim_end(), columns.text())
+    let mut uptime = Columns::new(&["last", "location", "uptime"]);
+    let places = monitor.by_location.iter().map(|place| (&place.location[..], &place.uptime));
+    // Of one location, the monitor's own says nothing more.
+    let mean = (monitor.by_location.len() > 1).then_some(("mean", &monitor.uptime));
+    for window in 0..monitor.uptime.len() {
+        for (place, figures) in places.clone().chain(mean) {
+            let Some(figure) = figures.get(window) else { continue };
+            uptime.row([(&figure.window).into(), place.into(), figure.into()]);
+        }
+    }
+    format!("{}\n\n{}\n\n{}", spec.trim_end(), columns.text(), uptime.text())
 }
 
 #[cfg(test)]

@@ -65,13 +65,17 @@ fn the_latest_result_is_the_last_of_its_agent_and_the_newest_among_agents() {
     assert!(!replaces(&other, &old), "made before, though it came later");
 }
 
+/// A live result of that agent, which stands alone in its location.
+fn point(s: i64, state: State, agent: u128) -> Point {
+    let (agent, location) = (AgentId(Uuid::from_u128(agent)), format!("dc{agent}").into());
+    Point { at: at(s), state, delivery: Delivery::Live, agent, location }
+}
+
 fn bar_text(points: &[(i64, State, u128)], lost: &[(Timestamp, Timestamp)]) -> String {
-    let points: Vec<_> = points
+    let points: Vec<_> = points.iter().map(|(s, state, agent)| point(*s, *state, *agent)).collect();
+    let bar = bar(&subject(), &points, lost, at(3600));
+    bar.states
         .iter()
-        .map(|(s, state, agent)| Point { at: at(*s), state: *state, agent: AgentId(Uuid::from_u128(*agent)) })
-        .collect();
-    let bar = bar(&subject(), &points, |p| p.agent.to_string(), lost, at(3600));
-    bar.iter()
         .map(|s| match s {
             Shown::Up => 'u',
             Shown::Down => 'D',
@@ -103,4 +107,14 @@ fn a_gap_is_unknown_even_where_the_result_before_would_still_speak() {
     let points = [(0, State::Up, 1), (180, State::Up, 1)];
     let bar = bar_text(&points, &[(at(60), at(130))]);
     assert_eq!(&bar[..6], "u??uuu");
+}
+
+#[test]
+fn the_bar_says_which_minutes_were_heard_of_later() {
+    let buffered = Point { delivery: Delivery::Buffered, ..point(660, State::Up, 1) };
+    let late = Point { delivery: Delivery::Late, ..point(725, State::Up, 2) };
+    let points = [point(600, State::Up, 1), buffered, point(661, State::Up, 1), late];
+    let bar = bar(&subject(), &points, &[], at(3600));
+    let told: Vec<_> = (0..SLOTS).filter(|slot| bar.buffered[*slot]).collect();
+    assert_eq!(told, [11, 12]);
 }

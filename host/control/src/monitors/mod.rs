@@ -25,9 +25,47 @@ pub(crate) struct Monitor {
     pub timeout_ms: u64,
     /// When it was first applied.
     pub created_at: Timestamp,
+    /// How it ran since when, oldest first: what a result of last week says depends on the interval of last week. None in what
+    /// older versions kept: then it always ran as it does now.
+    #[serde(default)]
+    pub paces: Vec<Pace>,
+}
+
+/// How a monitor ran from some time on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pace {
+    /// From when on.
+    pub since: Timestamp,
+    /// From start to start.
+    pub interval_ms: u64,
+    /// From resolve to verdict.
+    pub timeout_ms: u64,
+    /// Where; nowhere while it was not enabled.
+    pub locations: Vec<String>,
 }
 
 impl Monitor {
+    /// How it runs now, as if it did so since then.
+    pub(crate) fn pace(&self, since: Timestamp) -> Pace {
+        let locations = if self.spec.enabled { self.spec.locations.clone() } else { vec![] };
+        Pace { since, interval_ms: self.interval_ms, timeout_ms: self.timeout_ms, locations }
+    }
+
+    /// Goes on with the paces of the monitor that it replaces.
+    fn succeeds(&mut self, old: Option<&Self>, now: Timestamp) {
+        self.paces = match old {
+            None => vec![],
+            Some(old) if old.paces.is_empty() => vec![old.pace(old.created_at)],
+            Some(old) => old.paces.clone(),
+        };
+        let pace = self.pace(now);
+        if self.paces.last().is_none_or(|last| Pace { since: now, ..last.clone() } != pace) {
+            self.paces.push(pace);
+        }
+        let too_many = self.paces.len().saturating_sub(PACES);
+        self.paces.drain(..too_many);
+    }
+
     /// SHA-256 over check, configuration and allow, lower-case hexadecimal.
     pub(crate) fn digest(&self) -> String {
         let MonitorSpec { check, config, allow, .. } = &self.spec;
@@ -88,10 +126,11 @@ pub(crate) fn plan(
         let monitor = spec.name.clone();
         let old = current.get(&monitor);
         let (id, created_at) = old.map_or_else(|| (new_id(), now), |m| (m.id, m.created_at));
-        let new = Monitor { id, spec, interval_ms, timeout_ms, created_at };
+        let mut new = Monitor { id, spec, interval_ms, timeout_ms, created_at, paces: vec![] };
+        new.succeeds(old, now);
         let (change, changed) = match old {
             None => (Change::Created, vec![]),
-            Some(old) if *old == new => (Change::Unchanged, vec![]),
+            Some(old) if old.spec == new.spec => (Change::Unchanged, vec![]),
             Some(old) => (Change::Updated, differences(old, &new)),
         };
         if change != Change::Unchanged {
@@ -128,6 +167,9 @@ fn compare(at: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
         _ => found.push(at.to_owned()),
     }
 }
+
+/// Paces that are kept: enough for three changes a day over the longest window of uptime.
+const PACES: usize = 100;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -30,7 +30,7 @@ pub(crate) fn monitor(n: u128, name: &str, locations: &[&str]) -> Monitor {
     let raw = json!({"name": name, "check": "http", "locations": locations, "config": {"url": "http://a/"}});
     let Parsed { spec, interval_ms, timeout_ms } = parse("", &raw, &Http).unwrap();
     let id = MonitorId(Uuid::from_u128(n));
-    Monitor { id, spec, interval_ms, timeout_ms, created_at: Timestamp::default() }
+    Monitor { id, spec, interval_ms, timeout_ms, created_at: Timestamp::default(), paces: vec![] }
 }
 
 fn shop(change: Value) -> Value {

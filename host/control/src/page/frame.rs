@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 use wire::Timestamp;
 use wire::admin::Shown;
 
-use crate::judge::{self, SLOTS};
+use crate::judge::{self, Bar, SLOTS};
 
 /// A whole page. `refresh` in seconds.
 pub(super) fn page(title: &str, refresh: Option<u32>, body: &Markup) -> Markup {
@@ -60,24 +60,43 @@ fn ago_text(ms: i64) -> String {
     }
 }
 
-/// The last hour as a bar; equal minutes beside each other are one piece with its own title.
-pub(super) fn bar(slots: &[Shown; SLOTS], now: Timestamp) -> Markup {
-    let label = format!("last hour: {}", spoken(slots));
+/// The last hour as a bar; equal minutes beside each other are one piece with its own title. A line below marks what was heard later.
+pub(super) fn bar(bar: &Bar, now: Timestamp) -> Markup {
+    let label = format!("last hour: {}", spoken(bar));
+    let span = |from: usize, to: usize| {
+        format!("{}–{} UTC", clock(judge::slot_times(from, now).0), clock(judge::slot_times(to - 1, now).1))
+    };
     html! {
-        svg.bar viewBox="0 0 60 10" preserveAspectRatio="none" role="img" aria-label=(label) {
-            @for (from, to) in pieces(slots) {
-                @let state = slots[from];
+        svg.bar viewBox="0 0 60 12" preserveAspectRatio="none" role="img" aria-label=(label) {
+            @for (from, to) in pieces(&bar.states) {
+                @let state = bar.states[from];
                 @let height = height(state);
                 rect class=(state.as_str()) x=(from) y=(10 - height) width=(to - from) height=(height) {
-                    title { (clock(judge::slot_times(from, now).0)) "–" (clock(judge::slot_times(to - 1, now).1)) " UTC " (state.as_str()) }
+                    title { (span(from, to)) " " (state.as_str()) }
+                }
+            }
+            @for (from, to) in pieces(&bar.buffered).into_iter().filter(|(from, _)| bar.buffered[*from]) {
+                rect.buffered x=(from) y="10.5" width=(to - from) height="1.5" {
+                    title { (span(from, to)) " heard later: buffered" }
                 }
             }
         }
     }
 }
 
-/// Equal states are one piece, `[from, to)`.
-fn pieces(slots: &[Shown; SLOTS]) -> Vec<(usize, usize)> {
+/// What the marks of a bar mean.
+pub(super) fn legend() -> Markup {
+    let states = [Shown::Up, Shown::Degraded, Shown::Down, Shown::Error, Shown::Unknown];
+    html! {
+        ul.legend {
+            @for state in states { li { (self::state(state)) } }
+            li { span.state.buffered { "buffered: heard later" } }
+        }
+    }
+}
+
+/// Equal values are one piece, `[from, to)`.
+fn pieces<T: PartialEq>(slots: &[T; SLOTS]) -> Vec<(usize, usize)> {
     let mut pieces: Vec<(usize, usize)> = Vec::new();
     for slot in 0..SLOTS {
         match pieces.last_mut() {
@@ -88,10 +107,12 @@ fn pieces(slots: &[Shown; SLOTS]) -> Vec<(usize, usize)> {
     pieces
 }
 
-fn spoken(slots: &[Shown; SLOTS]) -> String {
+fn spoken(bar: &Bar) -> String {
     let all = [Shown::Up, Shown::Degraded, Shown::Down, Shown::Error, Shown::Unknown];
-    let counted = all.map(|s| (s, slots.iter().filter(|slot| **slot == s).count()));
-    let told: Vec<_> = counted.iter().filter(|(_, n)| *n > 0).map(|(s, n)| format!("{n} min {s}")).collect();
+    let counted = all.map(|s| (s.as_str(), bar.states.iter().filter(|slot| **slot == s).count()));
+    let buffered = bar.buffered.iter().filter(|heard_later| **heard_later).count();
+    let told = counted.into_iter().chain([("buffered", buffered)]).filter(|(_, n)| *n > 0);
+    let told: Vec<_> = told.map(|(what, n)| format!("{n} min {what}")).collect();
     if told.is_empty() { "no results yet".into() } else { told.join(", ") }
 }
 
@@ -116,12 +137,14 @@ mod tests {
 
     #[test]
     fn the_bar_joins_equal_minutes_and_says_in_words_what_it_shows() {
-        let mut slots = [Shown::Up; SLOTS];
-        slots[10..13].fill(Shown::Down);
-        let svg = bar(&slots, Timestamp::from_millis(3_600_000)).into_string();
-        assert_eq!(svg.matches("<rect").count(), 3);
-        assert!(svg.contains("last hour: 57 min up, 3 min down"), "{svg}");
+        let mut shown = Bar { states: [Shown::Up; SLOTS], buffered: [false; SLOTS] };
+        shown.states[10..13].fill(Shown::Down);
+        shown.buffered[9..11].fill(true);
+        let svg = bar(&shown, Timestamp::from_millis(3_600_000)).into_string();
+        assert_eq!(svg.matches("<rect").count(), 4);
+        assert!(svg.contains("last hour: 57 min up, 3 min down, 2 min buffered"), "{svg}");
         assert!(svg.contains("00:10–00:13 UTC down"), "{svg}");
+        assert!(svg.contains("00:09–00:11 UTC heard later: buffered"), "{svg}");
     }
 
     #[test]

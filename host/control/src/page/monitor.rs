@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 use wire::Problem;
-use wire::admin::{MonitorView, ResultView};
+use wire::admin::{MonitorView, ResultView, Uptime};
 use wire::results::{Delivery, Phases};
 
 use super::frame;
@@ -23,8 +23,15 @@ pub(super) fn render(control: &Control, name: &str) -> Result<Markup, Problem> {
     results.reverse();
     let body = html! {
         div.title { h1 { (view.spec.name) } (frame::state(view.state)) }
-        @if let Some(bar) = &bar { div.large { (frame::bar(bar, now)) div.quiet.ends { span { "an hour ago" } span { "now" } } } }
+        @if let Some(bar) = &bar {
+            div.large {
+                (frame::bar(bar, now))
+                div.quiet.ends { span { "an hour ago" } span { "now" } }
+                (frame::legend())
+            }
+        }
         (facts(&view))
+        (uptime(&view))
         section aria-labelledby="locations" {
             h2 #locations { "Locations" }
             div.scroll { table {
@@ -58,6 +65,32 @@ fn facts(view: &MonitorView) -> Markup {
             div { dt { "Every" } dd { (text(&view.spec.interval)) } }
             div { dt { "Timeout" } dd { (text(&view.spec.timeout)) } }
             @for (key, value) in &view.spec.labels { div { dt { (key) } dd { (value) } } }
+        }
+    }
+}
+
+fn uptime(view: &MonitorView) -> Markup {
+    let title = |figure: &Uptime| match &figure.window[..] {
+        "24h" => "Last 24 hours",
+        "7d" => "Last 7 days",
+        _ => "Last 30 days",
+    };
+    let several = view.by_location.len() > 1;
+    html! {
+        section aria-labelledby="uptime" {
+            h2 #uptime { "Uptime" }
+            ul.totals {
+                @for figure in &view.uptime {
+                    li { strong { @match figure.percent() { Some(percent) => (percent), None => "–" } } (title(figure)) small { (figure) } }
+                }
+            }
+            @if several {
+                p.quiet { "The mean over the locations. Each by itself:" }
+                div.scroll { table {
+                    thead { tr { th { "Location" } @for figure in &view.uptime { th { (title(figure)) } } } }
+                    tbody { @for l in &view.by_location { tr { th scope="row" { (l.location) } @for figure in &l.uptime { td { (figure) } } } } }
+                } }
+            }
         }
     }
 }

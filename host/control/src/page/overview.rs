@@ -2,11 +2,12 @@
 
 use maud::{Markup, html};
 use wire::Problem;
-use wire::admin::{AgentState, AgentView, GapView, MonitorView, Shown};
+use wire::admin::{AgentState, AgentView, GapView, MonitorView, Shown, Uptime};
 
 use super::frame;
 use crate::control::Control;
-use crate::judge::SLOTS;
+use crate::judge::Bar;
+use crate::uptime::Uptimes;
 
 /// Renders it.
 pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
@@ -14,10 +15,11 @@ pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
     let now = control.now().wall;
     let views = control.monitors();
     let known: Vec<_> = views.iter().filter_map(|view| registry.monitors.get(&view.spec.name)).collect();
-    let bars = control.bars(&known)?;
+    let (bars, uptimes) = (control.bars(&known)?, control.uptimes(&known)?);
     // A monitor that was made between the two readings is shown at the next one.
     let shown = views.iter().filter(|view| registry.monitors.contains_key(&view.spec.name));
-    let monitors: Vec<_> = shown.zip(bars).collect();
+    let monitors: Vec<_> =
+        shown.zip(bars).zip(uptimes).map(|((view, bar), up)| Line { view, bar, up }).collect();
     let (agents, gaps) = (control.agents(), control.gaps(None, 5)?);
     let body = html! {
         h1.hidden { "Overview" }
@@ -28,9 +30,10 @@ pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
                 p.notice { "None yet. Write a monitors.yaml and apply it: " code { "picket monitors apply -f monitors.yaml" } }
             } @else {
                 div.scroll { table {
-                    thead { tr { th { "Monitor" } th { "State" } th.wide { "Last hour" } th { "Latest" } th { "When" } } }
-                    tbody { @for (view, bar) in &monitors { (monitor_row(view, &frame::bar(bar, now), now)) } }
+                    thead { tr { th { "Monitor" } th { "State" } th.wide { "Last hour" } th.number { "Up in 24 h" } th { "Latest" } th { "When" } } }
+                    tbody { @for line in &monitors { (monitor_row(line, now)) } }
                 } }
+                (frame::legend())
             }
         }
         section aria-labelledby="agents" {
@@ -49,7 +52,14 @@ pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
     Ok(frame::page("Picket", Some(5), &body))
 }
 
-fn totals(monitors: &[(&MonitorView, [Shown; SLOTS])]) -> Markup {
+/// What the page tells of one monitor.
+struct Line<'a> {
+    view: &'a MonitorView,
+    bar: Bar,
+    up: Uptimes,
+}
+
+fn totals(monitors: &[Line<'_>]) -> Markup {
     let order = [
         Shown::Down,
         Shown::Degraded,
@@ -59,7 +69,7 @@ fn totals(monitors: &[(&MonitorView, [Shown; SLOTS])]) -> Markup {
         Shown::Pending,
         Shown::Disabled,
     ];
-    let counted = order.map(|state| (state, monitors.iter().filter(|(m, _)| m.state == state).count()));
+    let counted = order.map(|state| (state, monitors.iter().filter(|line| line.view.state == state).count()));
     html! {
         ul.totals {
             @for (state, count) in counted.iter().filter(|(state, n)| *n > 0 || *state == Shown::Up) {
@@ -69,7 +79,10 @@ fn totals(monitors: &[(&MonitorView, [Shown; SLOTS])]) -> Markup {
     }
 }
 
-fn monitor_row(view: &MonitorView, bar: &Markup, now: wire::Timestamp) -> Markup {
+fn monitor_row(line: &Line<'_>, now: wire::Timestamp) -> Markup {
+    let Line { view, bar, up } = line;
+    let day = up.all.first();
+    let percent = day.and_then(Uptime::percent).unwrap_or_else(|| "–".into());
     let worst = view.by_location.iter().find(|l| l.state == view.state);
     let latest = view.by_location.iter().filter_map(|l| l.last_result_at).max();
     html! {
@@ -79,7 +92,8 @@ fn monitor_row(view: &MonitorView, bar: &Markup, now: wire::Timestamp) -> Markup
                 small.quiet { (view.spec.check) }
             }
             td { (frame::state(view.state)) }
-            td.wide { (bar) }
+            td.wide { (frame::bar(bar, now)) }
+            td.number title=[day] { (percent) }
             td.summary {
                 @if let Some(summary) = worst.and_then(|l| l.summary.as_ref()) { (summary) }
                 @if view.by_location.len() > 1 {

@@ -6,6 +6,8 @@
 
 mod embedded;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use wire::event::AgentEvent;
 use wire::results::{Delivery, Gap, RunResult, State};
@@ -163,15 +165,19 @@ pub(crate) struct Filter {
     pub since: Option<Timestamp>,
 }
 
-/// A result reduced to what a history bar needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A result reduced to what a history bar and uptime need.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Point {
     /// When the run started, see [`Row::at`].
     pub at: Timestamp,
     /// What it found.
     pub state: State,
+    /// How it came.
+    pub delivery: Delivery,
     /// On which agent.
     pub agent: AgentId,
+    /// Where that stood.
+    pub location: Arc<str>,
 }
 
 /// The store does not work. The text inside stays the engine's own.
@@ -184,6 +190,19 @@ pub enum Error {
         path: std::path::PathBuf,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A newer version wrote it. It is left untouched.
+    #[error(
+        "the store in {path} was written by a newer version of picket, in format {found}; this is {}, which reads up to {known}, and it has changed nothing: run the version that wrote it, or a later one",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// Its directory.
+        path: std::path::PathBuf,
+        /// The format on disk.
+        found: u32,
+        /// The newest that we read.
+        known: u32,
     },
     /// It cannot be read.
     #[error("cannot read {what}")]

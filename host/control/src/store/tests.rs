@@ -166,15 +166,18 @@ fn a_history_holds_states_in_the_order_of_time() {
     let store = Embedded::open(dir.path()).unwrap();
     let mut stored = rows(1..=4);
     stored[1].result.state = State::Down;
+    stored[2].delivery = Delivery::Buffered;
+    stored[2].location = "dc2".into();
     stored[3].result.started_at = at(99_999);
     ingest(&store, &stored, &[]);
     let points = store.history(MonitorId(Uuid::from_u128(1)), at(2), at(100)).unwrap();
-    let told: Vec<_> = points.iter().map(|p| (p.at, p.state)).collect();
-    assert_eq!(
-        told,
-        [(at(2), State::Down), (at(3), State::Up), (at(4), State::Up)],
-        "never after its receipt"
-    );
+    let told: Vec<_> = points.iter().map(|p| (p.at, p.state, p.delivery, &p.location[..])).collect();
+    let expected = [
+        (at(2), State::Down, Delivery::Live, "dc1"),
+        (at(3), State::Up, Delivery::Buffered, "dc2"),
+        (at(4), State::Up, Delivery::Live, "dc1"),
+    ];
+    assert_eq!(told, expected, "never after its receipt");
 }
 
 #[test]
@@ -220,6 +223,36 @@ fn a_second_store_on_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _first = Embedded::open(dir.path()).unwrap();
     assert!(matches!(Embedded::open(dir.path()), Err(Error::Open { .. })));
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_and_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    ingest(&Embedded::open(dir.path()).unwrap(), &rows(1..=3), &[]);
+    let format = dir.path().join("format");
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), "1\n");
+    std::fs::write(&format, "7\n").unwrap();
+    let before = files(dir.path());
+    let refused = Embedded::open(dir.path()).err().unwrap();
+    assert!(matches!(refused, Error::Newer { found: 7, .. }), "{refused}");
+    assert!(files(dir.path()) == before, "not one byte was changed");
+    assert_eq!(crate::Error::Store(refused).exit_code(), 65);
+    // A first write that was cut says nothing about the version.
+    std::fs::write(&format, "").unwrap();
+    assert_eq!(Embedded::open(dir.path()).unwrap().arrived(), 3);
+}
+
+fn files(directory: &std::path::Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), std::fs::read(&path).unwrap());
+        }
+    }
+    found
 }
 
 /// The child of the test below is the same test with this variable set: it stores and says what was acknowledged, until it is killed.

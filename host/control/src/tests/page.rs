@@ -33,6 +33,7 @@ async fn the_page_shows_agents_and_monitors_to_whoever_logged_in() {
     let device = plane.agent("edge-1").await;
     device.results(vec![record(&id, 1, 1, "down", Timestamp::from_millis(START_MS + 59_000))]).await;
 
+    plane.pass(Duration::from_secs(2));
     let (_, form) = show(&plane, "/", "").await;
     assert!(form.contains("Admin token") && !form.contains("edge-1"));
     let cookie = log_in(&plane).await;
@@ -44,7 +45,14 @@ async fn the_page_shows_agents_and_monitors_to_whoever_logged_in() {
     assert!(!page.contains("<b>fine"), "what comes from outside is escaped");
     let (status, page) = show(&plane, "/monitors/shop", &cookie).await;
     assert_eq!(status, StatusCode::OK);
-    for part in ["First byte", "1.0", "12 ms"] {
+    for part in [
+        "First byte",
+        "1.0",
+        "12 ms",
+        "Last 30 days",
+        "0.00 % of 2 s known, 0 s unknown; down 2 s",
+        "buffered: heard later",
+    ] {
         assert!(page.contains(part), "{part} in {page}");
     }
     assert_eq!(show(&plane, "/monitors/none", &cookie).await.0, StatusCode::NOT_FOUND);

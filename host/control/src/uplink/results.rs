@@ -105,6 +105,7 @@ impl Control {
         failpoint::hit("control.ingest.before");
         let arrived = self.store.ingest(&batch).map_err(|e| failed(&e))?;
         failpoint::hit("control.ingest.after");
+        self.remember(&registry, &rows, &gaps);
         progress.cursors.insert(agent.id, cursor);
         let stands = progress.ahead.entry(agent.id).or_default();
         stands.extend(ahead);

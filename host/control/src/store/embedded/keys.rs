@@ -8,7 +8,7 @@
 //! | `cursors` | agent | epoch, seq, received |
 //! | `ahead` | agent, epoch, seq | result |
 //! | `rows` | result | arrival, JSON |
-//! | `by_monitor` | monitor, at, result | state, agent |
+//! | `by_monitor` | monitor, at, result | state, delivery, location, agent |
 //! | `by_time` | at, result | monitor, agent |
 //! | `arrivals` | arrival | received, at, monitor, result, agent |
 //! | `latest` | monitor, location | JSON |
@@ -16,8 +16,10 @@
 //! | `agent_events` | agent, number | JSON |
 
 use uuid::Uuid;
-use wire::results::State;
+use wire::results::{Delivery, State};
 use wire::{AgentId, MonitorId, Position, ResultId, Timestamp};
+
+use crate::store::Row;
 
 /// A time whose bytes order as time does.
 pub(super) fn time(at: Timestamp) -> [u8; 8] {
@@ -110,19 +112,46 @@ impl Reader<'_> {
         Some(Uuid::from_bytes(*head))
     }
 
-    pub(super) fn state(&mut self) -> Option<State> {
+    fn state(&mut self) -> Option<State> {
+        let head = self.byte()?;
+        STATES.iter().find(|(_, n)| *n == head).map(|(s, _)| *s)
+    }
+
+    fn delivery(&mut self) -> Option<Delivery> {
+        let head = self.byte()?;
+        DELIVERIES.iter().find(|(_, n)| *n == head).map(|(d, _)| *d)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
         let (head, rest) = self.0.split_first()?;
         self.0 = rest;
-        STATES.iter().find(|(_, n)| n == head).map(|(s, _)| *s)
+        Some(*head)
     }
 }
 
+/// What stands behind a result in the history of its monitor.
+pub(super) fn heard(row: &Row) -> Vec<u8> {
+    let delivery = DELIVERIES.iter().find(|(d, _)| *d == row.delivery).map_or(0, |(_, n)| *n);
+    [&[state(row.result.state), delivery], row.location.as_bytes(), row.agent.0.as_bytes()].concat()
+}
+
+/// The same read back.
+pub(super) fn read_heard(value: &[u8]) -> Option<(State, Delivery, &str, AgentId)> {
+    let (head, agent) = value.split_last_chunk()?;
+    let mut head = Reader(head);
+    let (state, delivery) = (head.state()?, head.delivery()?);
+    Some((state, delivery, std::str::from_utf8(head.0).ok()?, AgentId(Uuid::from_bytes(*agent))))
+}
+
 /// The byte of a state; for ever the same.
-pub(super) fn state(state: State) -> u8 {
+fn state(state: State) -> u8 {
     STATES.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n)
 }
 
 const STATES: [(State, u8); 4] = [(State::Up, 1), (State::Degraded, 2), (State::Down, 3), (State::Error, 4)];
+
+/// The byte of a delivery; for ever the same.
+const DELIVERIES: [(Delivery, u8); 3] = [(Delivery::Live, 1), (Delivery::Buffered, 2), (Delivery::Late, 3)];
 
 #[cfg(test)]
 mod tests {
@@ -149,10 +178,16 @@ mod tests {
     }
 
     #[test]
-    fn every_state_has_a_byte_of_its_own() {
-        for s in [State::Up, State::Degraded, State::Down, State::Error] {
-            assert_eq!(Reader(&[state(s)]).state(), Some(s));
+    fn what_was_heard_reads_as_it_was_written() {
+        let row = crate::store::tests::row(7, 1, 1, Timestamp::default());
+        for state in [State::Up, State::Degraded, State::Down, State::Error] {
+            for delivery in [Delivery::Live, Delivery::Buffered, Delivery::Late] {
+                let mut row = Row { delivery, ..row.clone() };
+                row.result.state = state;
+                assert_eq!(read_heard(&heard(&row)), Some((state, delivery, "dc1", row.agent)));
+            }
         }
-        assert_eq!(Reader(&[0]).state(), None);
+        assert_eq!(read_heard(&[0; 21]), None);
+        assert_eq!(read_heard(&[1; 17]), None);
     }
 }

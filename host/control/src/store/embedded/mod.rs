@@ -5,10 +5,11 @@
 mod keys;
 
 use std::fs::DirBuilder;
+use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use serde::de::DeserializeOwned;
@@ -46,6 +47,7 @@ impl Embedded {
         // For the owner only, before there is anything in it.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|e| failed(e.into()))?;
+        claim(path)?;
         let database = Database::builder(path)
             .max_journaling_size(JOURNALS)
             .cache_size(CACHE)
@@ -205,8 +207,7 @@ impl Store for Embedded {
             let behind = Arrival { received: row.received_at, at, monitor, id, agent: row.agent };
             let key = arrival.to_be_bytes();
             batch.insert(&self.rows, id.0.as_bytes(), [&key[..], &encoded].concat());
-            let state = [&[keys::state(row.result.state)][..], row.agent.0.as_bytes()].concat();
-            batch.insert(&self.by_monitor, keys::by_monitor(monitor, at, id), state);
+            batch.insert(&self.by_monitor, keys::by_monitor(monitor, at, id), keys::heard(row));
             let owners = [*monitor.0.as_bytes(), *row.agent.0.as_bytes()].concat();
             batch.insert(&self.by_time, keys::by_time(at, id), owners);
             batch.insert(&self.arrivals, key, behind.bytes());
@@ -273,12 +274,17 @@ impl Store for Embedded {
 
     fn history(&self, monitor: MonitorId, from: Timestamp, to: Timestamp) -> Result<Vec<Point>, Error> {
         let key = |t| [&monitor.0.as_bytes()[..], &keys::time(t)].concat();
+        // One or few locations, a hundred thousand points: the name is shared.
+        let mut shared: Arc<str> = Arc::from("");
         let points = self.by_monitor.range(key(from)..key(to)).map(|entry| {
             let (key, value) = entry.into_inner().map_err(reading("a history"))?;
-            let (mut key, mut value) = (Reader(&key[16..]), Reader(&value));
-            let mut read =
-                || Some(Point { at: key.time()?, state: value.state()?, agent: AgentId(value.uuid()?) });
-            read().ok_or(Error::Damaged { what: "a history" })
+            let read = Reader(&key[16..]).time().zip(keys::read_heard(&value));
+            let (at, (state, delivery, location, agent)) =
+                read.ok_or(Error::Damaged { what: "a history" })?;
+            if *shared != *location {
+                shared = location.into();
+            }
+            Ok(Point { at, state, delivery, agent, location: shared.clone() })
         });
         points.collect()
     }
@@ -339,6 +345,27 @@ impl Store for Embedded {
     }
 }
 
+/// Refuses a store of a newer version before anything in it is opened, and writes down that it is ours.
+fn claim(path: &Path) -> Result<(), Error> {
+    let failed = |e: std::io::Error| Error::Open { path: path.to_owned(), source: e.into() };
+    let file = path.join("format");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(failed(e)),
+    };
+    match text.trim().parse() {
+        Ok(found) if found > FORMAT => Err(Error::Newer { path: path.to_owned(), found, known: FORMAT }),
+        Ok(_) => Ok(()),
+        // Nothing, or the beginning of a first write that was cut.
+        Err(_) => {
+            let mut file = std::fs::File::create(&file).map_err(failed)?;
+            writeln!(file, "{FORMAT}").and_then(|()| file.sync_all()).map_err(failed)?;
+            std::fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(failed)
+        }
+    }
+}
+
 fn all<T: DeserializeOwned>(keyspace: &Keyspace, what: &'static str) -> Result<Vec<T>, Error> {
     keyspace.iter().map(|entry: Guard| json(&entry.value().map_err(reading(what))?, what)).collect()
 }
@@ -372,6 +399,8 @@ const VERSION: &str = "version";
 
 /// Events of an agent that are kept.
 const EVENTS: u64 = 1_000;
+/// Of keys and values together: grows when an older version could not read what we write.
+const FORMAT: u32 = 1;
 
 /// Bytes of all journals together: unbounded, they grow to hundreds of megabytes while flushing falls behind.
 const JOURNALS: u64 = 128 * 1024 * 1024;

@@ -1,0 +1,105 @@
+//! What was learned of monitors' histories, so that a month of results is read once and not at every look. In memory: a restart reads again.
+//!
+//! A memo is a statement about the time up to a moment. A result, however late it comes, changes only what is known from its own
+//! time on, so whatever arrives cuts the statement back to there, and the next look learns from there on.
+
+use std::collections::HashMap;
+
+use wire::{MonitorId, Timestamp};
+
+use super::{LONGEST_MS, Lost, Segment, extend, segments};
+use crate::judge;
+use crate::monitors::Pace;
+use crate::store::Point;
+
+/// What is known of a monitor up to a moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Memo {
+    pub(super) upto: Timestamp,
+    /// By location, oldest first.
+    pub(super) segments: HashMap<String, Vec<Segment>>,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        Self { upto: Timestamp::from_millis(i64::MIN), segments: HashMap::new() }
+    }
+}
+
+impl Memo {
+    /// From when on results are wanted to learn more: what began before may still speak.
+    pub(super) fn wants_from(&self, paces: &[Pace], now: Timestamp) -> Timestamp {
+        let longest = paces.iter().map(|p| judge::validity_ms(p.interval_ms, p.timeout_ms)).max();
+        let month = now.plus_millis(-LONGEST_MS);
+        self.upto.max(month).plus_millis(longest.unwrap_or(0).saturating_neg())
+    }
+
+    /// Learns what `points` say about the time up to now. They begin at [`Memo::wants_from`].
+    pub(super) fn learn(&mut self, paces: &[Pace], points: &[Point], lost: &[Lost], now: Timestamp) {
+        // The clock may have been set back.
+        self.cut(now);
+        let mut heard = HashMap::<&str, Vec<&Point>>::new();
+        for point in points {
+            heard.entry(&point.location).or_default().push(point);
+        }
+        for (location, points) in heard {
+            let known = self.segments.entry(location.to_owned()).or_default();
+            for new in segments(paces, &points, lost) {
+                extend(known, Segment { from: new.from.max(self.upto), to: new.to.min(now), ..new });
+            }
+        }
+        let month = now.plus_millis(-LONGEST_MS);
+        self.segments.values_mut().for_each(|segments| segments.retain(|segment| segment.to > month));
+        self.upto = now;
+    }
+
+    /// Forgets what was known from then on.
+    pub(super) fn cut(&mut self, at: Timestamp) {
+        if at >= self.upto {
+            return;
+        }
+        self.upto = at;
+        for segments in self.segments.values_mut() {
+            segments.truncate(segments.partition_point(|segment| segment.from < at));
+            if let Some(last) = segments.last_mut() {
+                last.to = last.to.min(at);
+            }
+        }
+    }
+}
+
+/// All memos, and what arrived since each was taken last.
+#[derive(Debug, Default)]
+pub(crate) struct Memos {
+    kept: HashMap<MonitorId, Memo>,
+    touched: HashMap<MonitorId, Timestamp>,
+}
+
+impl Memos {
+    /// Something arrived that tells of this time. Whoever reads the history just now may have missed it, so it counts for what they
+    /// put back, too.
+    pub(crate) fn touch(&mut self, monitor: MonitorId, at: Timestamp) {
+        let earliest = self.touched.entry(monitor).or_insert(at);
+        *earliest = at.min(*earliest);
+    }
+
+    /// What is still true.
+    pub(super) fn take(&mut self, monitor: MonitorId) -> Memo {
+        let memo = self.kept.entry(monitor).or_default();
+        if let Some(at) = self.touched.remove(&monitor) {
+            memo.cut(at);
+        }
+        memo.clone()
+    }
+
+    /// Keeps what was learned since.
+    pub(super) fn put(&mut self, monitor: MonitorId, memo: Memo) {
+        self.kept.insert(monitor, memo);
+    }
+
+    /// The monitor is no more.
+    pub(crate) fn forget(&mut self, monitor: MonitorId) {
+        self.kept.remove(&monitor);
+        self.touched.remove(&monitor);
+    }
+}
