@@ -200,6 +200,22 @@ fn with_a_backlog_new_results_go_ahead_and_release_nothing() {
 }
 
 #[test]
+fn after_a_renumbering_what_goes_ahead_is_answered_with_the_old_cursor_and_that_is_no_contradiction() {
+    let mut machine = Machine::new(at(1));
+    let fresh = |seq| Position { epoch: 4, seq };
+    machine.renumbered(fresh(0));
+    let greeting =
+        Greeting { mark: fresh(9), recorded: fresh(9), backlog: true, cursor: at(1), ..Greeting::default() };
+    assert_eq!(machine.welcomed(s(0), greeting, 0.0), Verdict::default());
+    machine.sending(Lane::Live, Some(fresh(10)));
+    assert_eq!(machine.answered(s(0), &[fresh(10)], at(1), 0.0), Verdict::default());
+    assert_eq!(machine.next(s(0), true), Step::Send, "no second hello");
+    machine.sending(Lane::Backlog, Some(fresh(9)));
+    let batch: Vec<_> = (1..=9).map(fresh).collect();
+    assert_eq!(machine.answered(s(1), &batch, fresh(9), 0.0).release, Some(fresh(9)));
+}
+
+#[test]
 fn what_is_refused_ahead_is_left_to_the_backlog_which_finds_the_poison() {
     let mut machine = Machine::new(at(0));
     let greeting = Greeting { mark: at(9), recorded: at(9), backlog: true, ..Greeting::default() };
