@@ -153,7 +153,8 @@ pub struct Gap {
     pub from: u64,
     /// Last missing seq.
     pub to: u64,
-    /// Why: "evicted", "corrupt"; "missing" when only the control plane noticed. More will come.
+    /// Why: "evicted", "corrupt"; "missing" when only the control plane noticed; "repeated" when nothing is lost, because the results
+    /// are stored under the positions that they had before. More will come.
     pub reason: String,
     /// When the first of them was recorded, by the agent's clock; none when that is lost too.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -69,6 +69,7 @@ pub(super) async fn nonce(
 #[utoipa::path(post, path = "/v1/hello", tag = "agent", security(("agent" = [])), request_body = Hello, responses(
     (status = 200, body = Welcome),
     (status = 401, description = "unauthorized, bad_signature, lease_unknown", body = Problem),
+    (status = 503, description = "busy: come again after `retry-after`", body = Problem),
 ))]
 pub(super) async fn hello(State(control): State<Arc<Control>>, request: Request) -> Response {
     signed::answer(control, request, async |control, signed, body, _| {
@@ -147,6 +148,7 @@ pub(super) struct Stored {
     (status = 401, description = "unauthorized, bad_signature, lease_unknown", body = Problem),
     (status = 413, description = "too_large", body = Problem),
     (status = 422, description = "invalid: a record does not say where it stands", body = Problem),
+    (status = 503, description = "busy: come again after `retry-after`", body = Problem),
 ))]
 pub(super) async fn results(State(control): State<Arc<Control>>, request: Request) -> Response {
     signed::answer(control, request, store).await
