@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose set-up breaks has failed")]
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use wire::enroll::EnrollRequest;
 use wire::results::{Batch, Record, State as Verdict};
-use wire::signature::{Asked, Stamp, header};
+use wire::signature::{self, Asked, Stamp, header};
+use wire::token::Challenge;
 use wire::{AgentId, ResultId};
 
 /// How the first answers of each kind are forged.
@@ -36,8 +37,14 @@ enum Forgery {
     Elsewhere,
     /// The right signature over a body that was cut.
     Cut,
-    /// A proxy's 401.
+    /// A proxy's 401, to everything, and a challenge that another server signed.
     Unauthorized,
+    /// A proxy's 403.
+    Forbidden,
+    /// A proxy that wants a password.
+    Proxy,
+    /// A verdict in the control plane's own words: without a signature, or with another server's.
+    Verdict(&'static str, bool),
     /// A captive portal's redirect.
     Redirect,
     /// A captive portal's welcome.
@@ -51,6 +58,10 @@ enum Forgery {
 struct Fake {
     key: SigningKey,
     forgery: Forgery,
+    /// Where the agent lives.
+    data: PathBuf,
+    /// Its identity before the first forged answer to an enrolled agent.
+    enrolled: Mutex<Option<Vec<Vec<u8>>>>,
     /// Answers forged so far, by path.
     forged: Mutex<HashMap<String, u32>>,
     /// Results in batches that were not.
@@ -72,14 +83,30 @@ async fn respond(State(fake): State<Arc<Fake>>, request: Request) -> Response<Bo
     let body = to_bytes(body, wire::BODY_LIMIT).await.unwrap();
     let asked = Asked::new(parts.method.as_str(), parts.uri.path_and_query().unwrap().as_str(), &body);
     if path == "/v1/nonce" {
+        fake.enrolled.lock().unwrap().get_or_insert_with(|| identity(&fake.data));
+    }
+    if path == "/v1/recover/challenge" {
+        let agent = AgentId(uuid::Uuid::from_u128(7));
+        let text = Challenge::signed(agent, "00", 2);
+        let signature = signature::sign(&SigningKey::from_bytes(&[1; 32]), &text);
+        *fake.forged.lock().unwrap().entry(path).or_default() += 1;
+        return Response::new(Body::from(
+            json!({"challenge": "00", "generation": 2, "signature": signature}).to_string(),
+        ));
+    }
+    if path == "/v1/nonce" && !matches!(fake.forgery, Forgery::Unauthorized) {
         return Response::new(Body::from(r#"{"nonce":"00"}"#));
     }
     let forge = {
         let mut forged = fake.forged.lock().unwrap();
         let times = forged.entry(path.clone()).or_default();
         *times += 1;
-        *times <= if path == "/v1/results" { 2 } else { 1 } && path != "/v1/config"
+        *times <= if ["/v1/results", "/v1/nonce"].contains(&&path[..]) { 2 } else { 1 }
+            && path != "/v1/config"
     };
+    if path == "/v1/nonce" {
+        return if forge { html(401) } else { Response::new(Body::from(r#"{"nonce":"00"}"#)) };
+    }
     let answer = honest(&fake, &path, &parts.headers, &body, forge).await;
     let Answer { status, etag, stamp, .. } = &answer;
     let mut body = answer.body.clone();
@@ -102,6 +129,18 @@ async fn respond(State(fake): State<Arc<Fake>>, request: Request) -> Response<Bo
             }
             Forgery::Cut => body.truncate(body.len() / 2),
             Forgery::Unauthorized => return html(401),
+            Forgery::Forbidden => return html(403),
+            Forgery::Proxy => return html(407),
+            Forgery::Verdict(code, signed) => {
+                let body = json!({"code": code, "detail": "says who?"}).to_string();
+                let other = SigningKey::from_bytes(&[1; 32]);
+                let signature = stamp.sign_answer(&other, &asked, 403, "", body.as_bytes());
+                let response = Response::builder()
+                    .status(403)
+                    .header("content-type", "application/problem+json")
+                    .header(header::SIGNATURE, if signed { &signature } else { "" });
+                return response.body(Body::from(body)).unwrap();
+            }
             Forgery::Redirect => return html(302),
             Forgery::Portal => return html(200),
             Forgery::Broken(status) => return html(status),
@@ -200,8 +239,15 @@ async fn check(forgery: Forgery) {
     let dir = tempfile::tempdir().unwrap();
     let (batches, mut arrived) = mpsc::unbounded_channel();
     let key = SigningKey::from_bytes(&[9; 32]);
-    let fake =
-        Arc::new(Fake { key, forgery, forged: Mutex::default(), unanswered: Mutex::default(), batches });
+    let fake = Arc::new(Fake {
+        key,
+        forgery,
+        data: dir.path().to_owned(),
+        enrolled: Mutex::default(),
+        forged: Mutex::default(),
+        unanswered: Mutex::default(),
+        batches,
+    });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let control = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().fallback(respond).with_state(fake.clone());
@@ -211,10 +257,9 @@ async fn check(forgery: Forgery) {
         let _ = stopped.await;
     }));
 
-    let (mut seqs, mut before, mut arrived_ids) = (Vec::new(), None, Vec::new());
+    let (mut seqs, mut arrived_ids) = (Vec::new(), Vec::new());
     while seqs.len() < 3 {
         let batch = arrived.recv().await.expect("the agent reports");
-        before.get_or_insert_with(|| identity(dir.path()));
         arrived_ids.extend(ids(&batch));
         for record in batch.records {
             let Record::Result { seq, result, .. } = record else { panic!("{forgery:?} made a gap") };
@@ -228,9 +273,14 @@ async fn check(forgery: Forgery) {
         !again.is_empty() && again.iter().all(|id| arrived_ids.contains(id)),
         "{forgery:?}: the same ids again"
     );
-    assert_eq!(before.unwrap(), identity(dir.path()), "{forgery:?}");
+    let enrolled = fake.enrolled.lock().unwrap().take().unwrap();
+    assert_eq!(enrolled, identity(dir.path()), "{forgery:?}");
     assert!(fake.forged.lock().unwrap()["/v1/enroll"] == 2 && fake.forged.lock().unwrap()["/v1/results"] > 2);
     assert_eq!(agent::health::check(&dir.path().join("data")).unwrap().name, "edge-1");
+    if matches!(forgery, Forgery::Unauthorized) {
+        let asked = fake.forged.lock().unwrap()["/v1/recover/challenge"];
+        assert_eq!(asked, 1, "two refusals in a row, one question, and nothing believed");
+    }
 
     drop(stop);
     let ended =
@@ -242,8 +292,22 @@ async fn check(forgery: Forgery) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_answers_change_no_identity_and_release_nothing() {
-    use Forgery::{Cut, Elsewhere, OtherKey, Portal, Redirect, Replayed, Unauthorized, Unsigned};
-    check_all([Unsigned, OtherKey, Replayed, Elsewhere, Cut, Unauthorized, Redirect, Portal]).await;
+    use Forgery::{
+        Cut, Elsewhere, Forbidden, OtherKey, Portal, Proxy, Redirect, Replayed, Unauthorized, Unsigned,
+        Verdict,
+    };
+    use wire::Problem;
+    let codes = [
+        Problem::REVOKED,
+        Problem::SUPERSEDED,
+        Problem::FORKED,
+        Problem::APPROVAL_REQUIRED,
+        Problem::ROTATE_FIRST,
+    ];
+    let verdicts = codes.into_iter().flat_map(|code| [Verdict(code, false), Verdict(code, true)]);
+    let forgeries =
+        [Unsigned, OtherKey, Replayed, Elsewhere, Cut, Unauthorized, Forbidden, Proxy, Redirect, Portal];
+    check_all(forgeries.into_iter().chain(verdicts)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
