@@ -14,28 +14,31 @@ use spool::{Position, Settings, Spool, Stored};
 #[derive(Clone)]
 pub struct Image {
     files: Vec<(PathBuf, Vec<u8>, u64)>,
+    directories: Vec<PathBuf>,
 }
 
 impl Image {
     /// Everything in this directory.
     pub fn take(dir: &Path) -> Self {
-        let mut files = Vec::new();
-        let mut directories = vec![dir.to_owned()];
-        while let Some(directory) = directories.pop() {
+        let (mut files, mut directories) = (Vec::new(), Vec::new());
+        let mut folders = vec![dir.to_owned()];
+        while let Some(directory) = folders.pop() {
             for entry in fs::read_dir(&directory).expect("a directory").map(|e| e.expect("an entry")) {
                 let path = entry.path();
+                let name = path.strip_prefix(dir).expect("it is below").to_owned();
                 if path.is_dir() {
-                    directories.push(path);
+                    folders.push(path);
+                    directories.push(name);
                     continue;
                 }
                 let mut bytes = fs::read(&path).expect("a file can be read");
                 let length = bytes.len() as u64;
                 bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
-                files.push((path.strip_prefix(dir).expect("it is below").to_owned(), bytes, length));
+                files.push((name, bytes, length));
             }
         }
         files.sort();
-        Self { files }
+        Self { files, directories }
     }
 
     /// Only what stands below this directory of it.
@@ -43,14 +46,25 @@ impl Image {
         let below = |(path, bytes, length): &(PathBuf, Vec<u8>, u64)| {
             Some((path.strip_prefix(part).ok()?.to_owned(), bytes.clone(), *length))
         };
-        Self { files: self.files.iter().filter_map(below).collect() }
+        let directories = self.directories.iter().filter_map(|path| path.strip_prefix(part).ok());
+        let directories = directories.map(Path::to_owned).collect();
+        Self { files: self.files.iter().filter_map(below).collect(), directories }
     }
 
     /// Makes the directory as it was.
     pub fn restore(&self, dir: &Path) {
+        for name in &self.directories {
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(0o700).create(dir.join(name)).expect("a directory can be made");
+        }
         for (name, bytes, length) in &self.files {
             put(&dir.join(name), bytes, *length);
         }
+    }
+
+    /// The directories in it.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.directories.iter().map(PathBuf::as_path)
     }
 
     /// The files: their names, their bytes but for trailing zeros.

@@ -14,12 +14,14 @@ pub mod lanes;
 pub mod loopdisk;
 pub mod namespace;
 pub mod oracle;
+pub mod pagemodel;
 pub mod preload;
 pub mod proxy;
 pub mod row;
 pub mod rows;
 pub mod stage;
 pub mod target;
+pub mod trace;
 mod warm;
 
 pub use picket_e2e::{Finished, Process, pause, until};

@@ -10,13 +10,15 @@ mod disk;
 mod drain;
 mod forgery;
 mod link;
+mod power;
 mod process;
 mod token;
 
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
-    [process::ROWS, cut::ROWS, damage::ROWS, disk::ROWS, forgery::ROWS, link::ROWS, drain::ROWS, token::ROWS]
-        .concat()
+    let long = [process::ROWS, cut::ROWS, power::ROWS, damage::ROWS, disk::ROWS];
+    let short = [forgery::ROWS, link::ROWS, drain::ROWS, token::ROWS];
+    [long.concat(), short.concat()].concat()
 }
 
 /// A policy for agents that shall speak by requests: no stream comes through, as behind many a proxy.
