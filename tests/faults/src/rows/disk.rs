@@ -1,4 +1,4 @@
-//! The disk fills, D1. Checks go on, nothing recorded is lost, and within ten seconds after there
+//! The disk fills, is full at start, turns read-only: D1–D3. Checks go on, nothing recorded is lost, and within ten seconds after there
 //! is space again results are recorded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +14,16 @@ use crate::loopdisk::Disk;
 use crate::row::row;
 use crate::{Process, Row, Run, Stage, Tally, pause, until};
 
-pub(super) const ROWS: &[Row] = &[row("D1", "disk full at random points", (20, 200), full)];
+pub(super) const ROWS: &[Row] = &[
+    row("D1", "disk full at random points, every fourth time at start (D2)", (20, 200), full),
+    row("D3", "a file system that breaks in use and turns read-only", (2, 20), read_only),
+];
 
 /// Several agents, each on a file system of its own that fills again and again.
 fn full(run: &Run) -> Tally {
     let stage = Stage::new("D1");
     let recovered_ms = AtomicU64::new(0);
-    let kept = AtomicU64::new(0);
+    let (starts, kept) = (AtomicU64::new(0), AtomicU64::new(0));
     let lanes = if run.soak { 4 } else { 2 };
     let names: Vec<String> = (0..lanes).map(|lane| format!("edge-{lane}")).collect();
     let tokens: Vec<String> = names.iter().map(|name| stage.create_agent(name, name)).collect();
@@ -30,13 +33,26 @@ fn full(run: &Run) -> Tally {
         let (name, token, share) = (&names[n], &tokens[n], run.shares(lanes).nth(n).unwrap_or(0));
         let mut rng = run.rng(lane);
         let disk = Disk::new(stage.path(name), 32);
-        let mut command = stage.agent(name);
-        slim(&stage, &mut command).env("PICKET_SETUP_TOKEN", token);
-        let mut agent = stage.start(name, &mut disk.under(&command));
+        let start = |first: bool| {
+            let mut command = stage.agent(name);
+            slim(&stage, &mut command);
+            if first {
+                command.env("PICKET_SETUP_TOKEN", token);
+            }
+            stage.start(name, &mut disk.under(&command))
+        };
+        let mut agent = start(true);
         begins(&agent);
         for time in 0..share {
             pause(Duration::from_millis(rng.random_range(0..1_500)));
             disk.fill(rng.random_range(0..64 * 1024));
+            // Every fourth time it is killed, and starts on the full disk.
+            if time % 4 == 3 {
+                agent.kill();
+                disk.fill(0);
+                agent = start(false);
+                starts.fetch_add(1, Ordering::Relaxed);
+            }
             pause(Duration::from_millis(rng.random_range(300..2_500)));
             assert!(agent.runs(), "{name}, time {time}: it ended on a full disk\n{}", agent.output());
             let before = count(&agent);
@@ -51,9 +67,62 @@ fn full(run: &Run) -> Tally {
         kept.fetch_add(stage.whole(name, LIMIT).recorded as u64, Ordering::Relaxed);
     });
     Tally::of(run.count, "times full")
+        .and(starts.load(Ordering::Relaxed), "of them at start")
         .and(kept.load(Ordering::Relaxed), "recorded")
         .and(0, "lost")
         .took("longest recovery", Duration::from_millis(recovered_ms.load(Ordering::Relaxed)))
+}
+
+/// The file system finds an error while the agent works: from then on it takes nothing. It is repaired, and nothing is missing.
+fn read_only(run: &Run) -> Tally {
+    let stage = Stage::new("D3");
+    let token = stage.create_agent("edge-1", "dc1");
+    stage.apply_all(&stage.pages("dc1", 3));
+    let disk = Disk::new(stage.path("edge-1"), 32);
+    let mut broken = 0;
+    let start = |token: Option<&str>| {
+        let mut command = stage.agent("edge-1");
+        slim(&stage, &mut command);
+        if let Some(token) = token {
+            command.env("PICKET_SETUP_TOKEN", token);
+        }
+        stage.start("edge-1", &mut disk.under(&command))
+    };
+    // Where no key can be kept, nobody enrols.
+    disk.repair(false);
+    let mut refused = start(Some(&token));
+    assert_eq!(refused.ends(LIMIT).code(), Some(77), "{}", refused.output());
+    assert!(refused.output().contains("read-only"), "it says why:\n{}", refused.output());
+    disk.repair(true);
+    let mut agent = start(Some(&token));
+    begins(&agent);
+    for time in 0..run.count {
+        let mut rng = run.rng(time);
+        pause(Duration::from_millis(rng.random_range(0..1_500)));
+        if disk.break_down() {
+            broken += 1;
+            checks(&mut agent, &stage, &format!("time {time}: the file system broke"));
+        }
+        agent.kill();
+        disk.repair(true);
+        agent = start(None);
+        records(&agent, count(&agent), &format!("time {time}: repaired"));
+    }
+    let (status, _) = agent.terminate();
+    assert!(status.success(), "{status}");
+    Tally::of(run.count, "times")
+        .and(broken, "times broken in use")
+        .and(stage.whole("edge-1", LIMIT).recorded as u64, "recorded")
+        .and(0, "lost")
+}
+
+/// Checks go on, whatever becomes of what they find.
+fn checks(agent: &mut Process, stage: &Stage, when: &str) {
+    let before = stage.target.served();
+    until(&format!("{when}, and checks go on"), LIMIT, || {
+        assert!(agent.runs(), "{when}: the agent ended\n{}", agent.output());
+        (stage.target.served() > before + 6).then_some(())
+    });
 }
 
 /// Recorded lines so far.
