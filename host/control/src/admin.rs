@@ -11,10 +11,11 @@ use wire::push::Push;
 use wire::{AgentId, Mistake, MonitorId, Problem, Timestamp, signature};
 
 use crate::agents::{Agent, Device, Setup, name_mistake};
+use crate::alert::{Channel, channel};
 use crate::control::{Control, Registry, Written, failed, lock};
 use crate::identity;
 use crate::judge::{self, Bar};
-use crate::monitors::{self, Monitor};
+use crate::monitors::{self, Monitor, Parsed};
 use crate::store::{Filter, KeptGap, Row};
 use crate::uplink::invalid;
 
@@ -152,15 +153,20 @@ impl Control {
         Ok(())
     }
 
-    /// Applies monitors: all of them or none.
+    /// Applies monitors and channels: all of them or none.
     pub(crate) fn apply(&self, apply: &Apply) -> Result<ApplyAnswer, Problem> {
-        let wanted = monitors::parse_all(&apply.monitors, self.checks.as_ref()).map_err(invalid)?;
+        let (monitors, channels) = self.read(apply).map_err(invalid)?;
         let now = self.now().wall;
-        let (changes, gone) = self.change(|registry| {
+        let (answer, gone) = self.change(|registry| {
             let new_id = || MonitorId(uuid::Uuid::new_v4());
-            let plan = monitors::plan(&registry.monitors, wanted, apply.prune, now, new_id);
-            if apply.dry_run || plan.is_empty() {
-                return Ok((vec![], (plan.changes, vec![])));
+            let plan = monitors::plan(&registry.monitors, monitors, apply.prune, now, new_id);
+            let told = match channels {
+                Some(channels) => channel::plan(&registry.channels, channels, apply.prune),
+                None => channel::Plan::default(),
+            };
+            let answer = ApplyAnswer { changes: plan.changes, channels: told.changes };
+            if apply.dry_run {
+                return Ok((vec![], (answer, vec![])));
             }
             let gone: Vec<_> = plan.gone.iter().map(|m| m.id).collect();
             let deleted = plan.gone.into_iter().map(|m| {
@@ -172,10 +178,36 @@ impl Control {
                 registry.monitors.insert(monitor.spec.name.clone(), monitor.clone());
                 written.push(Written::Monitor(monitor));
             }
-            Ok((written, (plan.changes, gone)))
+            for name in told.gone {
+                registry.channels.remove(&name);
+                written.push(Written::ChannelGone(name));
+            }
+            for channel in told.put {
+                registry.channels.insert(channel.name.clone(), channel.clone());
+                written.push(Written::Channel(channel));
+            }
+            Ok((written, (answer, gone)))
         })?;
         self.forget_latest(&gone);
-        Ok(ApplyAnswer { changes })
+        Ok(answer)
+    }
+
+    /// Reads all of an apply, or finds every mistake in it.
+    fn read(&self, apply: &Apply) -> Result<(Vec<Parsed>, Option<Vec<Channel>>), Vec<Mistake>> {
+        let monitors = monitors::parse_all(&apply.monitors, self.checks.as_ref());
+        let channels = apply.channels.as_deref().map(channel::parse_all).transpose();
+        let registry = self.registry();
+        let stay = registry.channels.keys().filter(|_| apply.channels.is_none() || !apply.prune);
+        let listed = apply.channels.iter().flatten().filter_map(|c| c["name"].as_str());
+        let known: Vec<_> = stay.map(String::as_str).chain(listed).collect();
+        let unknown = channel::unknown(&apply.monitors, &known);
+        match (monitors, channels) {
+            (Ok(monitors), Ok(channels)) if unknown.is_empty() => Ok((monitors, channels)),
+            (monitors, channels) => {
+                let found = [monitors.err(), channels.err(), Some(unknown)];
+                Err(found.into_iter().flatten().flatten().collect())
+            }
+        }
     }
 
     /// Deletes a monitor; its results stay.

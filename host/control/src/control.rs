@@ -14,6 +14,7 @@ use wire::plugin::PluginView;
 use wire::{AgentId, HEARTBEAT_S, MonitorId, Position, Problem, Timestamp};
 
 use crate::agents::Agent;
+use crate::alert::{Book, Channel};
 use crate::assign::{self, Candidate, Placement};
 use crate::clock::{Clock, Now};
 use crate::events::Told;
@@ -56,6 +57,10 @@ pub(crate) struct Control {
     pub(crate) pushes: Mutex<Pushes>,
     /// Counts the pushes, to wake whoever carries them.
     pub(crate) pushed: watch::Sender<u64>,
+    /// What alerts remember.
+    pub(crate) alerts: Mutex<Book>,
+    /// Counts the moments at which somebody is to be told, to wake whoever delivers.
+    pub(crate) rang: watch::Sender<u64>,
     /// Whether it ends: whoever waits for something stops waiting.
     pub(crate) closing: watch::Sender<bool>,
     registry: RwLock<Arc<Registry>>,
@@ -68,10 +73,11 @@ pub(crate) struct Control {
 pub(crate) struct Registry {
     pub(crate) agents: BTreeMap<String, Agent>,
     pub(crate) monitors: BTreeMap<String, Monitor>,
+    pub(crate) channels: BTreeMap<String, Channel>,
     pub(crate) version: u64,
-    /// Names of the agents, and intervals of the monitors, by id: every request of an agent asks for them.
+    /// Names of the agents, and of the monitors, by id: every request of an agent asks for them.
     names: HashMap<AgentId, String>,
-    intervals_ms: HashMap<MonitorId, u64>,
+    monitor_names: HashMap<MonitorId, String>,
 }
 
 /// What an agent said last.
@@ -117,7 +123,8 @@ impl Control {
     /// the wall clock's seconds at least, so that after a restore from a backup agents do not refuse it as older than the one they have.
     pub(crate) fn load(parts: Parts) -> Result<Self, store::Error> {
         let Parts { store, clock, keys, checks, plugins, setup_token_ttl, secure } = parts;
-        let kept = store.load()?;
+        let mut kept = store.load()?;
+        let alerts = Book::load(&mut kept);
         let seconds = u64::try_from(clock().wall.as_millis() / 1_000).unwrap_or_default();
         let version = (kept.version + 1).max(seconds);
         store.commit(&[Write::Version(version)])?;
@@ -136,6 +143,7 @@ impl Control {
         let mut registry = Registry {
             agents: kept.agents.into_iter().map(|a| (a.name.clone(), a)).collect(),
             monitors: kept.monitors.into_iter().map(|m| (m.spec.name.clone(), m)).collect(),
+            channels: kept.channels.into_iter().map(|c| (c.name.clone(), c)).collect(),
             version,
             ..Registry::default()
         };
@@ -147,6 +155,8 @@ impl Control {
             pushes: Mutex::default(),
             pushed: watch::Sender::new(0),
             closing: watch::Sender::new(false),
+            alerts: Mutex::new(alerts),
+            rang: watch::Sender::new(0),
             sessions: Mutex::default(),
             challenges: Mutex::default(),
             told_events: Mutex::default(),
@@ -268,12 +278,16 @@ impl Registry {
     }
 
     pub(crate) fn interval_ms(&self, id: MonitorId) -> Option<u64> {
-        self.intervals_ms.get(&id).copied()
+        self.monitor(id).map(|m| m.interval_ms)
+    }
+
+    pub(crate) fn monitor(&self, id: MonitorId) -> Option<&Monitor> {
+        self.monitors.get(self.monitor_names.get(&id)?)
     }
 
     fn index(&mut self) {
         self.names = self.agents.values().map(|a| (a.id, a.name.clone())).collect();
-        self.intervals_ms = self.monitors.values().map(|m| (m.id, m.interval_ms)).collect();
+        self.monitor_names = self.monitors.values().map(|m| (m.id, m.spec.name.clone())).collect();
     }
 }
 
@@ -285,11 +299,13 @@ pub(crate) enum Written {
     Event(AgentId, AgentEvent),
     Monitor(Monitor),
     MonitorGone(MonitorId),
+    Channel(Channel),
+    ChannelGone(String),
 }
 
 impl Written {
     fn moves_monitors(&self) -> bool {
-        !matches!(self, Self::Agent(_, false) | Self::Event(..))
+        !matches!(self, Self::Agent(_, false) | Self::Event(..) | Self::Channel(_) | Self::ChannelGone(_))
     }
 
     fn as_write(&self) -> Write<'_> {
@@ -299,6 +315,8 @@ impl Written {
             Self::Event(id, event) => Write::Event(*id, event),
             Self::Monitor(monitor) => Write::Monitor(monitor),
             Self::MonitorGone(id) => Write::MonitorGone(*id),
+            Self::Channel(channel) => Write::Channel(channel),
+            Self::ChannelGone(name) => Write::ChannelGone(name),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The control plane: who the agents are, what they are told to run, and what they report.
 //!
-//! Owns identity, configuration, ingest, judgement of the latest states, the API and the page. Knows plugins by their description
-//! only: it never runs a check and never opens a connection of its own.
+//! Owns identity, configuration, ingest, judgement of the latest states, alerts, the API and the page. Knows plugins by their
+//! description only: it never runs a check, and opens no connection but those to the channels that alerts go to.
 
 mod admin;
 mod agents;
+mod alert;
 mod api;
 mod assign;
 mod checks;

@@ -61,7 +61,12 @@ pub(crate) async fn serve_at(
     let handle = Handle::new();
     let app = api::router(control.clone());
     let server = run(listener, tls, handle.clone(), app);
-    let tasks = [tokio::spawn(settle(control.clone())), tokio::spawn(forget(control.clone(), retention))];
+    let tasks = [
+        tokio::spawn(settle(control.clone())),
+        tokio::spawn(forget(control.clone(), retention)),
+        tokio::spawn(watch(control.clone())),
+        tokio::spawn(crate::alert::deliver(control.clone())),
+    ];
     tracing::info!(%address, "listening");
     // Whoever does not wait for it does not want to know.
     let _ = ready.send(address);
@@ -155,6 +160,18 @@ async fn settle(control: Arc<Control>) {
     }
 }
 
+/// Looks who is silent and which alerts are due.
+async fn watch(control: Arc<Control>) {
+    let mut ticks = tokio::time::interval(WATCH);
+    loop {
+        ticks.tick().await;
+        let control = control.clone();
+        // A failure is in the log, and the next tick tries again.
+        let _ = tokio::task::spawn_blocking(move || control.watch().map_err(|e| crate::control::failed(&e)))
+            .await;
+    }
+}
+
 /// Deletes what is older than it should get.
 async fn forget(control: Arc<Control>, retention: Duration) {
     let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
@@ -168,6 +185,7 @@ async fn forget(control: Arc<Control>, retention: Duration) {
             while store.forget(before, now, FORGET_AT_ONCE).map_err(|e| crate::control::failed(&e))?
                 == FORGET_AT_ONCE
             {}
+            store.forget_alerts(before).map_err(|e| crate::control::failed(&e))?;
             Ok::<_, wire::Problem>(())
         };
         // A failure is in the log, and the next tick tries again.
@@ -216,6 +234,9 @@ const LAST_REQUESTS: Duration = Duration::from_secs(4);
 
 /// How often presence is looked at.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// How often it is looked who is silent and which alerts are due.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// How often the store is asked whether it still works.
 const CHECK: Duration = Duration::from_secs(5);

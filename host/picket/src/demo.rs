@@ -127,7 +127,7 @@ impl Stage {
         }
         std::fs::write(place.join("monitors.yaml"), sample.yaml())
             .map_err(|e| Failure::new(exit::OS, e).context("cannot write monitors.yaml"))?;
-        let apply = Apply { monitors: sample.monitors.clone(), prune: true, dry_run: false };
+        let apply = Apply { monitors: sample.monitors.clone(), channels: None, prune: true, dry_run: false };
         let _: ApplyAnswer = client.post("/monitors/apply", &apply).await?;
         self.say(&format!("the page is {}/ and wants the token {}", client.address(), token.0))?;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Subcommand};
 use serde_json::Value;
 use wire::admin::{Applied, Apply, ApplyAnswer, Change, MonitorView};
+use wire::alert::ChannelApplied;
 use wire::{Mistake, Problem, Timestamp};
 
 use crate::client::{self, Access};
@@ -24,13 +25,13 @@ pub(crate) struct Args {
 enum Verb {
     /// Make the control plane's monitors those of a file: all of them or, with a mistake, none
     Apply {
-        /// YAML file with the key `monitors`; - for stdin
+        /// YAML file with the key `monitors`, perhaps `channels` too; - for stdin
         #[arg(long, short, value_name = "FILE")]
         file: PathBuf,
         /// Show the difference and change nothing
         #[arg(long)]
         dry_run: bool,
-        /// Delete the monitors that the file lacks
+        /// Delete the monitors that the file lacks; the channels too, where it has the key `channels`
         #[arg(long)]
         prune: bool,
         /// Print the answer as one JSON object
@@ -72,9 +73,9 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
     match args.verb {
         Verb::Apply { file, dry_run, prune, json, access } => {
             let document = Document::read(&file)?;
-            let monitors = listed(&document)?;
+            let (monitors, channels) = listed(&document)?;
             let client = access.client(matches)?;
-            let apply = Apply { monitors, prune, dry_run };
+            let apply = Apply { monitors, channels, prune, dry_run };
             let answer: ApplyAnswer = client
                 .post("/monitors/apply", &apply)
                 .await
@@ -82,7 +83,7 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
             if json {
                 output::json_pretty(&answer)?;
             } else {
-                output::line(&difference(&answer.changes, dry_run))?;
+                output::line(&difference(&answer, dry_run))?;
             }
         }
         Verb::List { json, access } => {
@@ -115,23 +116,29 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
     Ok(0)
 }
 
-/// The entries below `monitors:`, which must be the only key.
-fn listed(document: &Document) -> Result<Vec<Value>, Failure> {
+/// The entries below `monitors:` and those below `channels:`, which may be missing. There is no other key.
+fn listed(document: &Document) -> Result<(Vec<Value>, Option<Vec<Value>>), Failure> {
     let wrong = |at: &str, what: &str| Failure::text(exit::DATA, format!("{}: {what}", document.place(at)));
     let Value::Object(mut file) = document.to_json() else {
         return Err(wrong("", "expected the key \"monitors\" with a list below it"));
     };
+    let list = |key: &str, value: Value| match value {
+        Value::Array(entries) => Ok(entries),
+        Value::Null => Ok(Vec::new()),
+        _ => Err(wrong(
+            &format!("/{key}"),
+            &format!("{key}: expected a list: each entry begins with \"- name:\""),
+        )),
+    };
+    let channels = file.shift_remove("channels").map(|value| list("channels", value)).transpose()?;
     let Some(monitors) = file.shift_remove("monitors") else {
         return Err(wrong("", "the key \"monitors\" with a list below it is missing"));
     };
     if let Some(key) = file.keys().next() {
-        return Err(wrong(&format!("/{key}"), &format!("unknown key {key:?}: the only one is \"monitors\"")));
+        let message = format!("unknown key {key:?}: known are \"monitors\" and \"channels\"");
+        return Err(wrong(&format!("/{key}"), &message));
     }
-    match monitors {
-        Value::Array(monitors) => Ok(monitors),
-        Value::Null => Ok(Vec::new()),
-        _ => Err(wrong("/monitors", "monitors: expected a list: each entry begins with \"- name:\"")),
-    }
+    Ok((list("monitors", monitors)?, channels))
 }
 
 /// The control plane's mistakes, with the file's lines and the monitors' names. Their places are pointers into the request.
@@ -140,14 +147,18 @@ fn explained(problem: Problem, sent: &Apply, document: &Document) -> Problem {
         return problem;
     }
     let sentence = |mistake: &Mistake| {
-        let within = mistake.at.strip_prefix("/monitors/").and_then(|rest| {
-            let (index, key) = rest.split_once('/').unwrap_or((rest, ""));
-            Some((index.parse::<usize>().ok()?, key))
-        });
         let place = document.place(&mistake.at);
-        let Some((index, key)) = within else { return format!("{place}: {}", mistake.message) };
-        let name = sent.monitors.get(index).and_then(|m| m.get("name")).and_then(Value::as_str);
-        let name = name.map_or_else(|| format!("monitor {}", index + 1), |name| format!("monitor {name:?}"));
+        let lists = [("monitor", Some(&sent.monitors)), ("channel", sent.channels.as_ref())];
+        let within = lists.into_iter().find_map(|(what, entries)| {
+            let rest = mistake.at.strip_prefix(&format!("/{what}s/"))?;
+            let (index, key) = rest.split_once('/').unwrap_or((rest, ""));
+            Some((what, entries?, index.parse::<usize>().ok()?, key))
+        });
+        let Some((what, entries, index, key)) = within else {
+            return format!("{place}: {}", mistake.message);
+        };
+        let name = entries.get(index).and_then(|m| m.get("name")).and_then(Value::as_str);
+        let name = name.map_or_else(|| format!("{what} {}", index + 1), |name| format!("{what} {name:?}"));
         let key = if key.is_empty() { String::new() } else { format!("{}: ", key.replace('/', ".")) };
         // The control plane names the monitor too, for callers without a file.
         let message = mistake.message.strip_prefix(&format!("{name}: ")).unwrap_or(&mistake.message);
@@ -157,9 +168,19 @@ fn explained(problem: Problem, sent: &Apply, document: &Document) -> Problem {
     Problem::new(&problem.code, format!("nothing was changed\n  {}", mistakes.join("\n  ")))
 }
 
-fn difference(changes: &[Applied], dry_run: bool) -> String {
+fn difference(answer: &ApplyAnswer, dry_run: bool) -> String {
+    let ApplyAnswer { changes, channels } = answer;
     let mut text = String::new();
-    let count = |change| changes.iter().filter(|c| c.change == change).count();
+    let all = || changes.iter().map(|c| c.change).chain(channels.iter().map(|c| c.change));
+    let count = |change| all().filter(|c| *c == change).count();
+    for ChannelApplied { channel, change } in channels {
+        let _ = match change {
+            Change::Created => writeln!(text, "+ channel {channel}"),
+            Change::Updated => writeln!(text, "~ channel {channel}"),
+            Change::Deleted => writeln!(text, "- channel {channel}"),
+            Change::Unchanged => Ok(()),
+        };
+    }
     for Applied { monitor, change, changed } in changes {
         let keys = changed
             .iter()
@@ -249,7 +270,8 @@ mod tests {
     #[test]
     fn mistakes_of_the_control_plane_get_a_line_and_a_name() {
         let document = document(FILE);
-        let sent = Apply { monitors: listed(&document).unwrap(), prune: false, dry_run: false };
+        let (monitors, channels) = listed(&document).unwrap();
+        let sent = Apply { monitors, channels, prune: false, dry_run: false };
         let problem = Problem {
             mistakes: vec![
                 Mistake { at: "/monitors/0/config/url".into(), message: "found 7, expected a string".into() },
@@ -268,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_has_one_key() {
+    fn the_file_has_two_keys() {
         let wrong = |text| listed(&document(text)).unwrap_err().message();
         assert_eq!(
             wrong("monitor: []\n"),
@@ -276,12 +298,12 @@ mod tests {
         );
         assert_eq!(
             wrong("monitors: []\nx: 1\n"),
-            "monitors.yaml:2:1: unknown key \"x\": the only one is \"monitors\""
+            "monitors.yaml:2:1: unknown key \"x\": known are \"monitors\" and \"channels\""
         );
         assert!(
             wrong("monitors: { name: shop }\n").starts_with("monitors.yaml:1:1: monitors: expected a list")
         );
-        assert!(listed(&document("monitors:\n")).unwrap().is_empty());
+        assert!(listed(&document("monitors:\n")).unwrap().0.is_empty());
     }
 
     #[test]
@@ -298,7 +320,7 @@ mod tests {
             change("d", Change::Deleted, &[]),
         ];
         assert_eq!(
-            difference(&changes, true),
+            difference(&ApplyAnswer { changes: changes.into(), channels: vec![] }, true),
             "+ a\n~ b: config.url, interval\n- d\n1 created, 1 updated, 1 deleted, 1 unchanged; nothing was changed (--dry-run)"
         );
     }

@@ -115,9 +115,9 @@ impl Entry {
     /// A state in its colour.
     pub(crate) fn state(state: &str) -> Self {
         let colour = match state {
-            "up" | "connected" | "live" => Some(Color::Green),
-            "degraded" | "late" | "buffered" => Some(Color::Yellow),
-            "down" => Some(Color::Red),
+            "up" | "connected" | "live" | "recovered" | "agent_up" | "delivered" => Some(Color::Green),
+            "degraded" | "late" | "buffered" | "clock" => Some(Color::Yellow),
+            "down" | "agent_down" | "failed" => Some(Color::Red),
             "error" => Some(Color::Magenta),
             "away" | "unknown" | "pending" | "created" | "disabled" => Some(Color::DarkGrey),
             _ => None,

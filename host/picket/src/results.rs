@@ -179,7 +179,7 @@ pub(crate) fn row(view: &ResultView) -> String {
 }
 
 /// An age or a time.
-fn since(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }

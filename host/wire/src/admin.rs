@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::alert::{ChannelApplied, ChannelSpec, Confirm};
 use crate::results::{Delivery, RunResult, State};
 use crate::{AgentId, MonitorId, Timestamp};
 
@@ -167,6 +168,25 @@ pub struct MonitorSpec {
     /// Targets beside those that `config` names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
+    /// Who is asked again before anybody is told that it is down. Default "other-agent".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<Confirm>,
+    /// So many results in a row, before it is confirmed. 1 to 100; default 1, or 3 where nothing is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_threshold: Option<u32>,
+    /// So many good results in a row end an alert. 1 to 100; default 1, or 2 where nothing is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_threshold: Option<u32>,
+    /// Whether `degraded` is told too; otherwise it counts as up. Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub alert_degraded: bool,
+    /// The channels that are told, by name. Default: all that there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<String>,
+}
+
+fn is_no(b: &bool) -> bool {
+    !*b
 }
 
 fn yes() -> bool {
@@ -189,7 +209,11 @@ pub struct Apply {
     /// monitor is found at once.
     #[schema(value_type = Vec<MonitorSpec>)]
     pub monitors: Vec<Value>,
-    /// Delete the monitors that are not listed.
+    /// The channels that alerts go to, as people write them. Without this key the channels stay as they are.
+    #[schema(value_type = Option<Vec<ChannelSpec>>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<Value>>,
+    /// Delete the monitors that are not listed; the channels too, where the key `channels` is there.
     #[serde(default)]
     pub prune: bool,
     /// Change nothing, only tell.
@@ -228,6 +252,9 @@ pub struct Applied {
 pub struct ApplyAnswer {
     /// One entry a monitor, in the order of the request, deleted ones last.
     pub changes: Vec<Applied>,
+    /// One entry a channel, likewise; empty when the request has no channels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<ChannelApplied>,
 }
 
 /// What a monitor shows: the state of its latest result, or why there is none.

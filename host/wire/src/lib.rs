@@ -3,6 +3,7 @@
 //! Owns shapes and their names in JSON. Does no I/O, reads no clock, makes no randomness: whoever sends fills in the time.
 
 pub mod admin;
+pub mod alert;
 pub mod config;
 pub mod enroll;
 pub mod event;

@@ -15,6 +15,7 @@ pub struct Field {
     dir: TempDir,
     port: u16,
     control: Option<Process>,
+    environment: Vec<(String, String)>,
 }
 
 impl Field {
@@ -33,7 +34,7 @@ impl Field {
         let prefix = format!("picket-{name}-");
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory");
         prepare(dir.path());
-        let mut field = Self { dir, port: process::free_port(), control: None };
+        let mut field = Self { dir, port: process::free_port(), control: None, environment: Vec::new() };
         field.start_control();
         field
     }
@@ -58,6 +59,7 @@ impl Field {
         let listen = format!("127.0.0.1:{}", self.port);
         let mut command = process::command(["control", "--data"]);
         command.arg(self.path("cp")).args(["--listen", &listen]).args(options);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut control = Process::start(&mut command, self.path("control.log"));
         until("the control plane answers", Duration::from_secs(60), || {
             assert!(control.runs(), "the control plane ended:\n{}", control.output());
@@ -65,6 +67,17 @@ impl Field {
             (here && self.picket(["agents", "list"]).status.success()).then_some(())
         });
         self.control = Some(control);
+    }
+
+    /// A variable of the control plane's environment, from its next start on.
+    pub fn give(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(given, _)| given != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Waits until the control plane ends by itself, as at a failpoint.
+    pub fn await_end_of_control(&mut self, limit: Duration) {
+        self.control.take().expect("it runs").ends(limit);
     }
 
     /// Kills the control plane with SIGKILL.

@@ -3,6 +3,7 @@
 //! Owns starting, waiting and ending. What is expected stands in the tests.
 
 pub mod field;
+pub mod hook;
 pub mod oracle;
 pub mod process;
 pub mod web;

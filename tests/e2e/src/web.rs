@@ -3,12 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The server; it ends with the test's process.
 pub struct Web {
     address: SocketAddr,
     served: Arc<AtomicU64>,
+    down: Arc<AtomicBool>,
 }
 
 impl Web {
@@ -17,10 +18,11 @@ impl Web {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let address = listener.local_addr().expect("a bound socket has an address");
         let served = Arc::new(AtomicU64::new(0));
-        let count = served.clone();
+        let down = Arc::new(AtomicBool::new(false));
+        let (count, fails) = (served.clone(), down.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let count = count.clone();
+                let (count, fails) = (count.clone(), fails.clone());
                 std::thread::spawn(move || {
                     let mut stream = stream;
                     let mut request = [0; 4096];
@@ -28,8 +30,10 @@ impl Web {
                         return;
                     }
                     count.fetch_add(1, Ordering::Relaxed);
+                    let status =
+                        if fails.load(Ordering::SeqCst) { "503 Service Unavailable" } else { "200 OK" };
                     let head = format!(
-                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                         page.len()
                     );
                     let _ =
@@ -37,12 +41,17 @@ impl Web {
                 });
             }
         });
-        Self { address, served }
+        Self { address, served, down }
     }
 
     /// Its address.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
+    }
+
+    /// Answers 503 from now on, or serves again.
+    pub fn fail(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
     }
 
     /// Requests answered so far.

@@ -1,6 +1,7 @@
 //! The API over HTTP: routes, and the OpenAPI document of them. Owns no decision: handlers translate.
 
 mod agents;
+mod alerts;
 mod monitors;
 mod reply;
 mod results;
@@ -38,6 +39,8 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .route("/v1/plugins", get(monitors::plugins))
         .route("/v1/results", get(results::list))
         .route("/v1/gaps", get(results::gaps))
+        .route("/v1/alerts", get(alerts::list))
+        .route("/v1/alerts/{id}", get(alerts::show))
         .route_layer(middleware::from_fn_with_state(control.clone(), reply::admin_only));
     let agent = Router::new()
         .route("/v1/enroll", post(uplink::enroll))
@@ -103,6 +106,8 @@ const AGENT: &str = "The agent's active token. But for `/v1/nonce` the request i
         monitors::plugins,
         results::list,
         results::gaps,
+        alerts::list,
+        alerts::show,
         uplink::enroll,
         uplink::nonce,
         uplink::hello,
@@ -113,7 +118,7 @@ const AGENT: &str = "The agent's active token. But for `/v1/nonce` the request i
         uplink::results,
         stream::pushes,
     ),
-    components(schemas(wire::admin::MonitorSpec)),
+    components(schemas(wire::admin::MonitorSpec, wire::alert::ChannelSpec)),
     tags(
         (name = "admin", description = "For people and their tools."),
         (name = "agent", description = "For agents."),

@@ -25,9 +25,9 @@ pub(super) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Vec
     Ok(Json(blocking(&control, |c| Ok(c.monitors())).await?))
 }
 
-/// Apply monitors: all of them or none.
+/// Apply monitors and the channels that their alerts go to: all of them or none.
 ///
-/// A name that there is already keeps its id. Every mistake in every monitor is found at once.
+/// A name that there is already keeps its id. Every mistake in every monitor and channel is found at once.
 #[utoipa::path(post, path = "/v1/monitors/apply", tag = "admin", security(("admin" = [])), request_body = Apply, responses(
     (status = 200, body = ApplyAnswer),
     (status = 401, description = "unauthorized", body = Problem),

@@ -98,7 +98,7 @@ pub(super) async fn gaps(
     Ok(Json(blocking(&control, move |c| c.gaps(agent, limit)).await?))
 }
 
-fn point_in_time(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+pub(super) fn point_in_time(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     if let Ok(ago) = humantime::parse_duration(text) {
         let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
         return Ok(now.plus_millis(-ago_ms));
@@ -111,5 +111,5 @@ fn point_in_time(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     })
 }
 
-const LIMIT: usize = 10_000;
+pub(super) const LIMIT: usize = 10_000;
 const LONGEST_WAIT_S: u64 = 30;

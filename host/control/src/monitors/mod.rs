@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use wire::admin::{Applied, Change, MonitorSpec};
 use wire::{Mistake, MonitorId, Timestamp};
 
-pub(crate) use spec::{Checks, Parsed, Refused, nearest, parse};
+pub(crate) use spec::{Checks, Parsed, Refused, found, nearest, parse, thresholds};
 
 /// A monitor, checked and completed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,13 +82,6 @@ pub(crate) struct Plan {
     pub put: Vec<Monitor>,
     /// Monitors that are no more.
     pub gone: Vec<Monitor>,
-}
-
-impl Plan {
-    /// Whether nothing is to be done.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.put.is_empty() && self.gone.is_empty()
-    }
 }
 
 /// Reads every monitor of an apply; all mistakes of all monitors, or all monitors.

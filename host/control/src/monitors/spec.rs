@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use wire::Mistake;
 use wire::admin::MonitorSpec;
+use wire::alert::Confirm;
 
 use crate::agents::name_mistake;
 
@@ -56,6 +57,12 @@ pub(crate) fn parse(at: &str, raw: &Value, checks: &dyn Checks) -> Result<Parsed
     let labels = read.optional("labels", Reader::labels).unwrap_or_default();
     let allow = read.optional("allow", Reader::texts).unwrap_or_default();
     let config = read.optional("config", Reader::object).unwrap_or_default();
+    let confirm = read.optional("confirm", Reader::confirm).unwrap_or_default();
+    let (failures, successes) = thresholds(confirm);
+    let failures = read.optional("failure_threshold", Reader::count).unwrap_or(failures);
+    let successes = read.optional("success_threshold", Reader::count).unwrap_or(successes);
+    let alert_degraded = read.optional("alert_degraded", Reader::flag).unwrap_or(false);
+    let channels = read.optional("channels", Reader::texts).unwrap_or_default();
 
     read.judge_names(&name, &locations);
     read.judge_durations(interval, timeout);
@@ -66,8 +73,31 @@ pub(crate) fn parse(at: &str, raw: &Value, checks: &dyn Checks) -> Result<Parsed
     let text = |d| Some(humantime::format_duration(d).to_string().replace(' ', ""));
     let (interval_ms, timeout_ms) = (millis(interval), millis(timeout));
     let (interval, timeout) = (text(interval), text(timeout));
-    let spec = MonitorSpec { name, check, interval, timeout, locations, enabled, labels, config, allow };
+    let spec = MonitorSpec {
+        name,
+        check,
+        interval,
+        timeout,
+        locations,
+        enabled,
+        labels,
+        config,
+        allow,
+        confirm: Some(confirm),
+        failure_threshold: Some(failures),
+        success_threshold: Some(successes),
+        alert_degraded,
+        channels,
+    };
     Ok(Parsed { spec, interval_ms, timeout_ms })
+}
+
+/// How many failures and how many successes in a row it takes, where nothing is said: a confirmation stands for the second and third.
+pub(crate) fn thresholds(confirm: Confirm) -> (u32, u32) {
+    match confirm {
+        Confirm::OtherAgent | Confirm::SameAgent => (1, 1),
+        Confirm::None => (3, 2),
+    }
 }
 
 struct Reader<'a> {
@@ -121,6 +151,14 @@ impl Reader<'_> {
 
     fn flag(&mut self, _: &str, value: &Value) -> Option<bool> {
         value.as_bool()
+    }
+
+    fn confirm(&mut self, _: &str, value: &Value) -> Option<Confirm> {
+        serde_json::from_value(value.clone()).ok()
+    }
+
+    fn count(&mut self, _: &str, value: &Value) -> Option<u32> {
+        u32::try_from(value.as_u64()?).ok().filter(|n| (1..=100).contains(n))
     }
 
     fn object(&mut self, _: &str, value: &Value) -> Option<Map<String, Value>> {
@@ -217,7 +255,7 @@ impl Reader<'_> {
 }
 
 /// What was found, for a message; long values are cut.
-fn found(value: &Value) -> String {
+pub(crate) fn found(value: &Value) -> String {
     let text = value.to_string();
     let cut: String = text.chars().take(60).collect();
     let cut = if cut.len() < text.len() { format!("{cut}…") } else { cut };
@@ -244,10 +282,24 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-const KEYS: &[&str] =
-    &["name", "check", "interval", "timeout", "locations", "enabled", "labels", "config", "allow"];
+const KEYS: &[&str] = &[
+    "name",
+    "check",
+    "interval",
+    "timeout",
+    "locations",
+    "enabled",
+    "labels",
+    "config",
+    "allow",
+    "confirm",
+    "failure_threshold",
+    "success_threshold",
+    "alert_degraded",
+    "channels",
+];
 
-const EXPLAINED: [(&str, &str); 9] = [
+const EXPLAINED: [(&str, &str); 14] = [
     ("name", "a name like \"shop\", unique among the monitors"),
     ("check", "the name of a check, like \"http\""),
     ("interval", "a text like \"60s\" or \"1m30s\", at least \"1s\""),
@@ -257,6 +309,11 @@ const EXPLAINED: [(&str, &str); 9] = [
     ("labels", "an object of texts, like {\"team\": \"web\"}"),
     ("config", "an object with the check's options"),
     ("allow", "a list of targets, like [\"db.internal:5432\"]"),
+    ("confirm", "\"other-agent\", \"same-agent\" or \"none\""),
+    ("failure_threshold", "a whole number from 1 to 100"),
+    ("success_threshold", "a whole number from 1 to 100"),
+    ("alert_degraded", "true or false"),
+    ("channels", "a list of channels, like [\"ops\"]"),
 ];
 
 const INTERVAL: Duration = Duration::from_secs(60);

@@ -82,7 +82,7 @@ fn every_mistake_names_the_monitor_the_key_what_was_found_and_what_to_write() {
         ),
         (
             json!({"colour": "red"}),
-            "/monitors/0/colour: monitor \"shop\": unknown key \"colour\": known are name, check, interval, timeout, locations, enabled, labels, config, allow",
+            "/monitors/0/colour: monitor \"shop\": unknown key \"colour\": known are name, check, interval, timeout, locations, enabled, labels, config, allow, confirm, failure_threshold, success_threshold, alert_degraded, channels",
         ),
         (
             json!({"interval": 5}),
@@ -136,6 +136,18 @@ fn every_mistake_names_the_monitor_the_key_what_was_found_and_what_to_write() {
             json!({"config": []}),
             "/monitors/0/config: monitor \"shop\": found the list [], write an object with the check's options",
         ),
+        (
+            json!({"confirm": "maybe"}),
+            "/monitors/0/confirm: monitor \"shop\": found \"maybe\", write \"other-agent\", \"same-agent\" or \"none\"",
+        ),
+        (
+            json!({"failure_threshold": 0}),
+            "/monitors/0/failure_threshold: monitor \"shop\": found the number 0, write a whole number from 1 to 100",
+        ),
+        (
+            json!({"channels": "ops"}),
+            "/monitors/0/channels: monitor \"shop\": found \"ops\", write a list of channels, like [\"ops\"]",
+        ),
         (json!({"config": {}}), "/monitors/0/config/url: monitor \"shop\": missing key \"url\""),
         (json!({"allow": ["a", "b c"]}), "/monitors/0/allow/1: monitor \"shop\": not a target"),
     ];
@@ -150,7 +162,7 @@ fn all_mistakes_of_all_monitors_are_found_at_once() {
     check(
         &[json!(3), shop(json!({})), shop(json!({"check": "x", "interval": "1ms"}))],
         &[
-            "/monitors/0: found the number 3, write a monitor: an object with name, check, interval, timeout, locations, enabled, labels, config, allow",
+            "/monitors/0: found the number 3, write a monitor: an object with name, check, interval, timeout, locations, enabled, labels, config, allow, confirm, failure_threshold, success_threshold, alert_degraded, channels",
             "/monitors/2/name: monitor \"shop\" stands at /monitors/1 already: give each a name of its own",
             "/monitors/2/interval: monitor \"shop\": found 1ms, write at least 1s",
             "/monitors/2/check: monitor \"shop\": unknown check \"x\": did you mean http?",
@@ -169,6 +181,9 @@ fn defaults_are_filled_in() {
     let short = parsed(json!({"interval": "5s"}));
     assert_eq!((short.interval_ms, short.timeout_ms), (5_000, 4_500));
     assert_eq!(parsed(json!({"interval": "1m30s"})).interval_ms, 90_000);
+    assert_eq!((spec.failure_threshold, spec.success_threshold), (Some(1), Some(1)));
+    let unconfirmed = parsed(json!({"confirm": "none", "success_threshold": 5})).spec;
+    assert_eq!((unconfirmed.failure_threshold, unconfirmed.success_threshold), (Some(3), Some(5)));
 }
 
 fn planned(current: &[Monitor], wanted: &[Value], prune: bool) -> Plan {
@@ -181,7 +196,7 @@ fn planned(current: &[Monitor], wanted: &[Value], prune: bool) -> Plan {
 fn an_unchanged_name_keeps_its_id_and_an_unchanged_monitor_changes_nothing() {
     let current = [monitor(1, "shop", &["dc1"]), monitor(2, "other", &["dc1"])];
     let same = planned(&current, &[shop(json!({}))], false);
-    assert!(same.is_empty());
+    assert!(same.put.is_empty() && same.gone.is_empty());
     assert_eq!(same.changes[0].change, Change::Unchanged);
 
     let changed = json!({"interval": "5s", "config": {"url": "http://b/"}});

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use wire::Problem;
 use wire::admin::{AgentState, AgentView, GapView, MonitorView, Shown, Uptime};
+use wire::alert::AlertView;
 
 use super::frame;
 use crate::control::Control;
@@ -24,6 +25,7 @@ pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
     let body = html! {
         h1.hidden { "Overview" }
         (totals(&monitors))
+        (alert_list(&control.open_alerts(), now))
         section aria-labelledby="monitors" {
             h2 #monitors { "Monitors" }
             @if monitors.is_empty() {
@@ -78,6 +80,35 @@ fn totals(monitors: &[Line<'_>]) -> Markup {
         }
     }
 }
+
+/// What somebody was told about and that goes on.
+fn alert_list(alerts: &[AlertView], now: wire::Timestamp) -> Markup {
+    html! {
+        @if !alerts.is_empty() {
+            section aria-labelledby="alerts" {
+                h2 #alerts { "Open alerts" }
+                div.scroll { table {
+                    thead { tr { th { "Alert" } th { "Since" } th { "What" } } }
+                    tbody {
+                        @for alert in alerts.iter().rev().take(ALERTS) {
+                            tr {
+                                th scope="row" { (alert.notice.event) }
+                                td.quiet { (frame::ago(Some(alert.notice.since), now)) }
+                                td.summary { (alert.notice.summary) }
+                            }
+                        }
+                    }
+                } }
+                @if let Some(more) = alerts.len().checked_sub(ALERTS).filter(|more| *more > 0) {
+                    p.quiet { "and " (more) " more: " code { "picket alerts list --open" } }
+                }
+            }
+        }
+    }
+}
+
+/// Open alerts that the page lists.
+const ALERTS: usize = 20;
 
 fn monitor_row(line: &Line<'_>, now: wire::Timestamp) -> Markup {
     let Line { view, bar, up } = line;

@@ -9,11 +9,13 @@ mod embedded;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use wire::event::AgentEvent;
 use wire::results::{Delivery, Gap, RunResult, State};
 use wire::{AgentId, MonitorId, Position, ResultId, Timestamp};
 
 use crate::agents::Agent;
+use crate::alert::{Channel, Digest, Event, KeptUnit, Parcel, Watch};
 use crate::monitors::Monitor;
 pub(crate) use embedded::Embedded;
 
@@ -51,6 +53,17 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// What befell one agent, or all, newest first. The newest 1,000 of each are kept.
     fn agent_events(&self, agent: Option<AgentId>, limit: usize) -> Result<Vec<AgentEvent>, Error>;
+    /// Events of alerts, made then or later, newest first.
+    fn alerts(&self, since: Option<Timestamp>, limit: usize) -> Result<Vec<Event>, Error>;
+
+    /// One event.
+    fn alert(&self, id: Uuid) -> Result<Option<Event>, Error>;
+
+    /// The deliveries of an event, by channel.
+    fn parcels(&self, event: Uuid) -> Result<Vec<Parcel>, Error>;
+
+    /// Deletes the events that were made before and their deliveries, unless their alerts go on.
+    fn forget_alerts(&self, made_before: Timestamp) -> Result<(), Error>;
 
     /// Deletes at most `limit` results and gaps that were received before. Gives how many; fewer than `limit` means that none is left.
     /// What claims to come after `now` is passed over.
@@ -72,9 +85,21 @@ pub(crate) struct Kept {
     pub ahead: Vec<(AgentId, Position, ResultId)>,
     /// The latest result of each monitor at each location.
     pub latest: Vec<Row>,
+    /// The channels that alerts go to.
+    pub channels: Vec<Channel>,
+    /// What alerts said last about each monitor at each location.
+    pub units: Vec<KeptUnit>,
+    /// What outages hid and was not told yet.
+    pub digests: Vec<Digest>,
+    /// What is watched about agents.
+    pub watch: Watch,
+    /// Events whose alerts go on.
+    pub open: Vec<Event>,
+    /// Deliveries that are not over.
+    pub waiting: Vec<Parcel>,
 }
 
-/// One part of a [`Store::commit`].
+/// One part of a [`Store::commit`] or of an [`Ingested`].
 #[derive(Debug)]
 pub(crate) enum Write<'a> {
     /// A new agent, or an agent's new state.
@@ -89,6 +114,24 @@ pub(crate) enum Write<'a> {
     MonitorGone(MonitorId),
     /// The configuration's version.
     Version(u64),
+    /// A new or different channel.
+    Channel(&'a Channel),
+    /// A channel that is no more.
+    ChannelGone(&'a str),
+    /// What alerts said last about a monitor at a location.
+    Unit(&'a KeptUnit),
+    /// A monitor that does not run at a location any more.
+    UnitGone(MonitorId, &'a str),
+    /// What an outage hid so far.
+    Digest(&'a Digest),
+    /// It was told.
+    DigestGone(AgentId),
+    /// What is watched about agents.
+    Watch(&'a Watch),
+    /// A new event of an alert, or its new state.
+    Told(&'a Event),
+    /// A new delivery, or a delivery's new state.
+    Parcel(&'a Parcel),
 }
 
 /// One result and what the control plane knows beside.
@@ -152,6 +195,8 @@ pub(crate) struct Ingested<'a> {
     pub moved: &'a [(ResultId, Position)],
     /// Those of the results that are now the latest of their monitor and location.
     pub latest: &'a [&'a Row],
+    /// What alerts make of the results.
+    pub alerts: &'a [Write<'a>],
 }
 
 /// Which results are wanted; nothing set means all.

@@ -67,6 +67,7 @@ fn batch(rows: &[Row]) -> Ingested<'_> {
         passed: &[],
         moved: &[],
         latest: &[],
+        alerts: &[],
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agent;
+mod alerts;
 mod identity;
 mod openapi;
 mod page;

@@ -91,6 +91,7 @@ impl Control {
         let kept = |gap| KeptGap { agent: agent.id, agent_name: agent.name.clone(), received_at, gap };
         let gaps: Vec<_> = gaps.into_iter().map(kept).collect();
         let latest = latest(&registry, &progress, &rows);
+        let heard = self.hear(caller, cursor, &rows);
         let batch = Ingested {
             agent: agent.id,
             cursor,
@@ -101,11 +102,13 @@ impl Control {
             passed: &passed,
             moved: &moved,
             latest: &latest,
+            alerts: &heard.writes(),
         };
         failpoint::hit("control.ingest.before");
         let arrived = self.store.ingest(&batch).map_err(|e| failed(&e))?;
         failpoint::hit("control.ingest.after");
         self.remember(&registry, &rows, &gaps);
+        heard.keep(self);
         progress.cursors.insert(agent.id, cursor);
         let stands = progress.ahead.entry(agent.id).or_default();
         stands.extend(ahead);

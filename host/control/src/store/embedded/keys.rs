@@ -3,15 +3,19 @@
 //!
 //! | keyspace | key | value |
 //! |---|---|---|
-//! | `meta` | a name | a number |
+//! | `meta` | a name | a number; JSON for `watch` |
 //! | `agents`, `monitors` | id | JSON |
+//! | `channels` | name | JSON |
 //! | `cursors` | agent | epoch, seq, received |
 //! | `ahead` | agent, epoch, seq | result |
 //! | `rows` | result | arrival, JSON |
 //! | `by_monitor` | monitor, at, result | state, delivery, location, agent |
 //! | `by_time` | at, result | monitor, agent |
 //! | `arrivals` | arrival | received, at, monitor, result, agent |
-//! | `latest` | monitor, location | JSON |
+//! | `latest`, `units` | monitor, location | JSON |
+//! | `digests` | agent | JSON |
+//! | `alerts` | id of the event, whose first 48 bits are its time | JSON |
+//! | `parcels` | event, channel | JSON |
 //! | `gaps` | received, agent, epoch, from | JSON |
 //! | `agent_events` | agent, number | JSON |
 
@@ -36,6 +40,16 @@ pub(super) fn by_time(at: Timestamp, id: ResultId) -> Vec<u8> {
 
 pub(super) fn latest(monitor: MonitorId, location: &str) -> Vec<u8> {
     [&monitor.0.as_bytes()[..], location.as_bytes()].concat()
+}
+
+pub(super) fn parcel(event: Uuid, channel: &str) -> Vec<u8> {
+    [&event.as_bytes()[..], channel.as_bytes()].concat()
+}
+
+/// The first id of an event that was made then.
+pub(super) fn alert(at: Timestamp) -> [u8; 16] {
+    let millis = u128::try_from(at.as_millis()).unwrap_or_default();
+    (millis << 80).to_be_bytes()
 }
 
 pub(super) fn gap(received: Timestamp, agent: AgentId, epoch: u64, from: u64) -> Vec<u8> {

@@ -17,6 +17,8 @@ use uuid::Uuid;
 use wire::event::AgentEvent;
 use wire::{AgentId, MonitorId, ResultId, Timestamp};
 
+use crate::alert::{Event, Parcel, Watch};
+
 use super::{Error, Filter, Ingested, Kept, KeptGap, Point, Row, Store, Write};
 use keys::{Arrival, Reader};
 
@@ -35,6 +37,11 @@ pub(crate) struct Embedded {
     latest: Keyspace,
     gaps: Keyspace,
     agent_events: Keyspace,
+    channels: Keyspace,
+    units: Keyspace,
+    digests: Keyspace,
+    alerts: Keyspace,
+    parcels: Keyspace,
     /// Held from giving out arrivals to the end of their commit: readers that follow must never see a later one first.
     writer: Mutex<()>,
     arrived: AtomicU64,
@@ -76,6 +83,11 @@ impl Embedded {
             latest: keyspace("latest")?,
             gaps: keyspace("gaps")?,
             agent_events: keyspace("agent_events")?,
+            channels: keyspace("channels")?,
+            units: keyspace("units")?,
+            digests: keyspace("digests")?,
+            alerts: keyspace("alerts")?,
+            parcels: keyspace("parcels")?,
             arrivals,
             database,
             writer: Mutex::new(()),
@@ -85,6 +97,55 @@ impl Embedded {
 
     fn batch(&self) -> OwnedWriteBatch {
         self.database.batch().durability(Some(PersistMode::SyncAll))
+    }
+
+    fn put(&self, batch: &mut OwnedWriteBatch, write: &Write<'_>) -> Result<(), Error> {
+        match write {
+            Write::Agent(agent) => batch.insert(&self.agents, agent.id.0.as_bytes(), bytes(agent)),
+            Write::AgentGone(id) => {
+                batch.remove(&self.agents, id.0.as_bytes());
+                batch.remove(&self.cursors, id.0.as_bytes());
+                for entry in self.ahead.prefix(id.0.as_bytes()) {
+                    batch.remove(&self.ahead, entry.key().map_err(reading("a result ahead"))?);
+                }
+                for entry in self.agent_events.prefix(id.0.as_bytes()) {
+                    batch.remove(&self.agent_events, entry.key().map_err(reading("an event"))?);
+                }
+            }
+            Write::Event(agent, event) => {
+                let last = self.agent_events.prefix(agent.0.as_bytes()).next_back();
+                let number = match last {
+                    Some(entry) => number(&entry.key().map_err(reading("an event"))?[16..])? + 1,
+                    None => 0,
+                };
+                batch.insert(&self.agent_events, keys::event(*agent, number), bytes(event));
+                if let Some(oldest) = number.checked_sub(EVENTS) {
+                    batch.remove(&self.agent_events, keys::event(*agent, oldest));
+                }
+            }
+            Write::Monitor(m) => batch.insert(&self.monitors, m.id.0.as_bytes(), bytes(m)),
+            Write::MonitorGone(id) => {
+                batch.remove(&self.monitors, id.0.as_bytes());
+                for entry in self.latest.prefix(id.0.as_bytes()) {
+                    batch.remove(&self.latest, entry.key().map_err(reading("a latest result"))?);
+                }
+            }
+            Write::Version(version) => batch.insert(&self.meta, VERSION, version.to_be_bytes()),
+            Write::Channel(channel) => batch.insert(&self.channels, channel.name.as_bytes(), bytes(channel)),
+            Write::ChannelGone(name) => batch.remove(&self.channels, name.as_bytes()),
+            Write::Unit(unit) => {
+                batch.insert(&self.units, keys::latest(unit.monitor, &unit.location), bytes(unit));
+            }
+            Write::UnitGone(monitor, location) => batch.remove(&self.units, keys::latest(*monitor, location)),
+            Write::Digest(digest) => batch.insert(&self.digests, digest.agent.0.as_bytes(), bytes(digest)),
+            Write::DigestGone(agent) => batch.remove(&self.digests, agent.0.as_bytes()),
+            Write::Watch(watch) => batch.insert(&self.meta, WATCH, bytes(watch)),
+            Write::Told(event) => batch.insert(&self.alerts, event.notice.id.as_bytes(), bytes(event)),
+            Write::Parcel(parcel) => {
+                batch.insert(&self.parcels, keys::parcel(parcel.event, &parcel.channel), bytes(parcel));
+            }
+        }
+        Ok(())
     }
 
     fn row(&self, id: ResultId) -> Result<Option<(u64, Row)>, Error> {
@@ -122,6 +183,15 @@ impl Store for Embedded {
             version,
             cursors: cursors.collect::<Result<_, _>>()?,
             latest: all(&self.latest, "a latest result")?,
+            channels: all(&self.channels, "a channel")?,
+            units: all(&self.units, "an alert state")?,
+            digests: all(&self.digests, "a digest")?,
+            watch: match self.meta.get(WATCH).map_err(reading("what is watched"))? {
+                Some(value) => json(&value, "what is watched")?,
+                None => Watch::default(),
+            },
+            open: all::<Event>(&self.alerts, "an event")?.into_iter().filter(|e| e.open).collect(),
+            waiting: all::<Parcel>(&self.parcels, "a delivery")?.into_iter().filter(Parcel::waits).collect(),
         })
     }
 
@@ -129,40 +199,7 @@ impl Store for Embedded {
         let mut batch = self.batch();
         // An event is numbered after the last one that is stored.
         let _alone = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for write in writes {
-            match write {
-                Write::Agent(agent) => batch.insert(&self.agents, agent.id.0.as_bytes(), bytes(agent)),
-                Write::AgentGone(id) => {
-                    batch.remove(&self.agents, id.0.as_bytes());
-                    batch.remove(&self.cursors, id.0.as_bytes());
-                    for entry in self.ahead.prefix(id.0.as_bytes()) {
-                        batch.remove(&self.ahead, entry.key().map_err(reading("a result ahead"))?);
-                    }
-                    for entry in self.agent_events.prefix(id.0.as_bytes()) {
-                        batch.remove(&self.agent_events, entry.key().map_err(reading("an event"))?);
-                    }
-                }
-                Write::Event(agent, event) => {
-                    let last = self.agent_events.prefix(agent.0.as_bytes()).next_back();
-                    let number = match last {
-                        Some(entry) => number(&entry.key().map_err(reading("an event"))?[16..])? + 1,
-                        None => 0,
-                    };
-                    batch.insert(&self.agent_events, keys::event(*agent, number), bytes(event));
-                    if let Some(oldest) = number.checked_sub(EVENTS) {
-                        batch.remove(&self.agent_events, keys::event(*agent, oldest));
-                    }
-                }
-                Write::Monitor(m) => batch.insert(&self.monitors, m.id.0.as_bytes(), bytes(m)),
-                Write::MonitorGone(id) => {
-                    batch.remove(&self.monitors, id.0.as_bytes());
-                    for entry in self.latest.prefix(id.0.as_bytes()) {
-                        batch.remove(&self.latest, entry.key().map_err(reading("a latest result"))?);
-                    }
-                }
-                Write::Version(version) => batch.insert(&self.meta, VERSION, version.to_be_bytes()),
-            }
-        }
+        writes.iter().try_for_each(|write| self.put(&mut batch, write))?;
         batch.commit().map_err(writing("agents and monitors"))
     }
 
@@ -199,6 +236,7 @@ impl Store for Embedded {
         for row in ingested.latest {
             batch.insert(&self.latest, keys::latest(row.result.monitor_id, &row.location), bytes(row));
         }
+        ingested.alerts.iter().try_for_each(|write| self.put(&mut batch, write))?;
         let _alone = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut arrival = self.arrived();
         for (row, encoded) in ingested.rows.iter().zip(encoded) {
@@ -313,6 +351,43 @@ impl Store for Embedded {
         Ok(events)
     }
 
+    fn alerts(&self, since: Option<Timestamp>, limit: usize) -> Result<Vec<Event>, Error> {
+        let from = keys::alert(since.unwrap_or_default());
+        let events = self.alerts.range(from..).rev().map(|entry| {
+            let value = entry.value().map_err(reading("an event"))?;
+            json(&value, "an event")
+        });
+        events.take(limit).collect()
+    }
+
+    fn alert(&self, id: Uuid) -> Result<Option<Event>, Error> {
+        let found = self.alerts.get(id.as_bytes()).map_err(reading("an event"))?;
+        found.map(|value| json(&value, "an event")).transpose()
+    }
+
+    fn parcels(&self, event: Uuid) -> Result<Vec<Parcel>, Error> {
+        let parcels = self.parcels.prefix(event.as_bytes()).map(|entry| {
+            let value = entry.value().map_err(reading("a delivery"))?;
+            json(&value, "a delivery")
+        });
+        parcels.collect()
+    }
+
+    fn forget_alerts(&self, made_before: Timestamp) -> Result<(), Error> {
+        let mut batch = self.database.batch();
+        for entry in self.alerts.range(..keys::alert(made_before)) {
+            let (key, value) = entry.into_inner().map_err(reading("an event"))?;
+            if json::<Event>(&value, "an event")?.open {
+                continue;
+            }
+            for parcel in self.parcels.prefix(&key) {
+                batch.remove(&self.parcels, parcel.key().map_err(reading("a delivery"))?);
+            }
+            batch.remove(&self.alerts, key);
+        }
+        batch.commit().map_err(writing("what is forgotten"))
+    }
+
     fn forget(&self, received_before: Timestamp, now: Timestamp, limit: usize) -> Result<usize, Error> {
         let mut batch = self.database.batch();
         let mut forgotten = 0;
@@ -396,6 +471,7 @@ fn writing(what: &'static str) -> impl Fn(fjall::Error) -> Error {
 }
 
 const VERSION: &str = "version";
+const WATCH: &str = "watch";
 
 /// Events of an agent that are kept.
 const EVENTS: u64 = 1_000;

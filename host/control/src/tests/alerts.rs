@@ -1,0 +1,294 @@
+//! What people are told, and what not: results and time go in at the API, events come out of it.
+
+use super::*;
+
+/// A plane with one monitor and one agent, steady: it calls agents absent. Results are told by their state and their second.
+struct Scene {
+    plane: Plane,
+    device: Device,
+    monitor: String,
+    seq: u64,
+}
+
+impl Scene {
+    async fn new(dir: &Path) -> Self {
+        let plane = Plane::start(dir).await;
+        plane.apply(json!([shop()])).await;
+        let monitor = plane.get("/v1/monitors/shop").await["id"].as_str().unwrap().to_owned();
+        let device = plane.agent("edge-1").await;
+        let mut scene = Self { plane, device, monitor, seq: 0 };
+        for _ in 0..20 {
+            scene.beat(5).await;
+        }
+        scene
+    }
+
+    fn now(&self) -> Timestamp {
+        self.plane.control.now().wall
+    }
+
+    fn record(&mut self, state: &str, at: Timestamp) -> Value {
+        self.seq += 1;
+        record(&self.monitor, 1, self.seq, state, at)
+    }
+
+    async fn live(&mut self, state: &str) {
+        let at = self.now();
+        let result = self.record(state, at);
+        self.send(vec![result]).await;
+    }
+
+    /// Sends a batch as an agent whose clock is right.
+    async fn send(&self, records: Vec<Value>) {
+        let body = json!({"records": records, "pending": records.len(), "sent_at": self.now()}).to_string();
+        let stamp = self.device.stamp();
+        let (status, answer) = self.device.send(&stamp, Method::POST, "/v1/results", body, None).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+
+    /// Time passes, a second at a time, without a sign of life.
+    fn pass(&self, seconds: u64) {
+        for _ in 0..seconds {
+            self.plane.pass(Duration::from_secs(1));
+            self.plane.control.watch().unwrap();
+        }
+    }
+
+    /// Time passes, and then comes a sign of life.
+    async fn beat(&mut self, seconds: u64) {
+        self.pass(seconds);
+        self.send(vec![]).await;
+    }
+
+    /// The agent comes back with results that it recorded meanwhile.
+    async fn returns(&mut self, recorded: &[(&str, i64)]) {
+        let now = self.now();
+        let first = self.seq;
+        let records: Vec<_> =
+            recorded.iter().map(|(state, back)| self.record(state, now.plus_millis(-back * 1000))).collect();
+        self.device.hello(json!({"epoch": 1, "seq": first + records.len() as u64})).await;
+        for batch in records.chunks(500) {
+            self.send(batch.to_vec()).await;
+        }
+    }
+
+    /// What was told, oldest first, without the agents.
+    async fn told(&self) -> Vec<Value> {
+        let mut events = self.plane.get("/v1/alerts?limit=1000").await.as_array().unwrap().clone();
+        events.reverse();
+        events.retain(|e| !e["event"].as_str().unwrap().starts_with("agent_"));
+        events
+    }
+
+    #[track_caller]
+    fn check(told: &[Value], expected: &[&str]) {
+        let kinds: Vec<_> = told.iter().map(|e| e["event"].as_str().unwrap()).collect();
+        assert_eq!(kinds, expected, "{told:#?}");
+    }
+
+    /// The runs that the agent was asked for.
+    fn asked(&self) -> usize {
+        let pushes = crate::control::lock(&self.plane.control.pushes).since(self.device.id, 0);
+        pushes.iter().filter(|p| matches!(p.push, wire::push::Push::Run { .. })).count()
+    }
+}
+
+#[tokio::test]
+async fn a_monitor_that_is_down_twice_is_told_once_and_its_recovery_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("up").await;
+    scene.live("down").await;
+    assert_eq!((scene.asked(), scene.told().await), (1, vec![]));
+    for _ in 0..5 {
+        scene.beat(1).await;
+        scene.live("down").await;
+    }
+    scene.live("error").await;
+    let told = scene.told().await;
+    Scene::check(&told, &["down"]);
+    assert_eq!(
+        (&told[0]["open"], &told[0]["confirmed"], &told[0]["state"]),
+        (&json!(true), &json!(false), &json!("down"))
+    );
+    assert_eq!(told[0]["monitor"], "shop");
+    scene.live("up").await;
+    scene.live("up").await;
+    let told = scene.told().await;
+    Scene::check(&told, &["down", "recovered"]);
+    assert_eq!(told[0]["alert"], told[1]["alert"]);
+    assert_eq!(scene.plane.get("/v1/alerts?open=true").await, json!([]));
+    let id = told[1]["id"].as_str().unwrap();
+    assert_eq!(scene.plane.get(&format!("/v1/alerts/{id}")).await["event"], "recovered");
+}
+
+#[tokio::test]
+async fn what_is_over_when_it_arrives_is_told_to_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("up").await;
+    let now = scene.now();
+    let states = ["down", "down", "down", "up"];
+    let batch: Vec<_> = states.iter().map(|state| scene.record(state, now)).collect();
+    scene.send(batch).await;
+    scene.beat(30).await;
+    Scene::check(&scene.told().await, &[]);
+}
+
+#[tokio::test]
+async fn ten_thousand_buffered_downs_are_no_alert_and_one_digest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("up").await;
+    scene.pass(20_000);
+    let buffered: Vec<_> = (0..10_000).map(|n| ("down", 20_000 - n)).collect();
+    scene.returns(&buffered).await;
+    scene.live("up").await;
+    scene.beat(5).await;
+    scene.live("up").await;
+    scene.beat(60).await;
+    let told = scene.told().await;
+    Scene::check(&told, &["digest"]);
+    assert!(told[0]["summary"].as_str().unwrap().contains("10000 results"), "{}", told[0]["summary"]);
+    assert_eq!(told[0]["lines"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_still_down_after_an_outage_is_told_once_with_the_time_of_its_first_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("up").await;
+    scene.pass(600);
+    let since = scene.now().plus_millis(-300_000);
+    scene.returns(&[("up", 400), ("down", 300), ("down", 200), ("down", 100)]).await;
+    scene.plane.control.watch().unwrap();
+    assert_eq!(scene.asked(), 1, "at once, without waiting for the next planned run");
+    scene.live("down").await;
+    scene.live("down").await;
+    scene.live("down").await;
+    scene.beat(60).await;
+    let told = scene.told().await;
+    Scene::check(&told, &["down"]);
+    assert_eq!(told[0]["since"], json!(since));
+}
+
+#[tokio::test]
+async fn a_restart_of_the_control_plane_neither_repeats_nor_forgets() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("down").await;
+    scene.live("down").await;
+    Scene::check(&scene.told().await, &["down"]);
+    let Scene { plane, mut device, monitor, seq } = scene;
+    plane.server.abort();
+    let control = Arc::downgrade(&plane.control);
+    drop(plane);
+    while control.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let plane = Plane::start(dir.path()).await;
+    device.url.clone_from(&plane.url);
+    let mut scene = Scene { plane, device, monitor, seq };
+    scene.returns(&[("down", 3), ("down", 2)]).await;
+    scene.live("down").await;
+    scene.live("down").await;
+    scene.beat(40).await;
+    Scene::check(&scene.told().await, &["down"]);
+    scene.live("up").await;
+    let told = scene.told().await;
+    Scene::check(&told, &["down", "recovered"]);
+    assert_eq!(told[0]["alert"], told[1]["alert"]);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_silent_is_told_once_and_only_after_a_window_of_our_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let scene = {
+        let plane = Plane::start(dir.path()).await;
+        let device = plane.agent("edge-1").await;
+        Scene { plane, device, monitor: String::new(), seq: 0 }
+    };
+    let agents = async |scene: &Scene| {
+        let events = scene.plane.get("/v1/alerts").await;
+        let mut told: Vec<_> =
+            events.as_array().unwrap().iter().map(|e| e["event"].as_str().unwrap().to_owned()).collect();
+        told.reverse();
+        told
+    };
+    let mut scene = scene;
+    scene.pass(80);
+    assert_eq!(agents(&scene).await, Vec::<String>::new(), "our own first minute and a half");
+    scene.pass(30);
+    assert_eq!(agents(&scene).await, ["agent_down"]);
+    scene.pass(300);
+    scene.beat(1).await;
+    scene.pass(1);
+    assert_eq!(agents(&scene).await, ["agent_down", "agent_up"]);
+    // The control plane is stopped for an hour: nobody is called absent for that.
+    scene.plane.pass(Duration::from_secs(3600));
+    scene.pass(60);
+    scene.beat(1).await;
+    scene.pass(20);
+    assert_eq!(agents(&scene).await, ["agent_down", "agent_up"]);
+    scene.plane.call(Method::DELETE, "/v1/agents/edge-1", None).await;
+    scene.pass(300);
+    assert_eq!(agents(&scene).await, ["agent_down", "agent_up"], "it is not expected any more");
+}
+
+#[tokio::test]
+async fn a_monitor_that_is_deleted_takes_its_alert_along_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("down").await;
+    scene.live("down").await;
+    assert_eq!(scene.plane.get("/v1/alerts?open=true").await.as_array().unwrap().len(), 1);
+    scene.plane.call(Method::DELETE, "/v1/monitors/shop", None).await;
+    scene.beat(1).await;
+    assert_eq!(scene.plane.get("/v1/alerts?open=true").await, json!([]));
+    Scene::check(&scene.told().await, &["down"]);
+}
+
+#[tokio::test]
+async fn a_wrong_clock_is_told_once_and_moves_no_monitor() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    let batch = |at: &str| json!({"records": [], "pending": 0, "sent_at": at}).to_string();
+    for at in ["2036-11-20T18:00:00.000Z", "2036-11-20T18:00:05.000Z", "2071-01-01T00:00:00.000Z"] {
+        scene.device.send(&scene.device.stamp(), Method::POST, "/v1/results", batch(at), None).await;
+        scene.pass(5);
+    }
+    Scene::check(&scene.told().await, &["clock"]);
+    let right = scene.now().to_string();
+    scene.device.send(&scene.device.stamp(), Method::POST, "/v1/results", batch(&right), None).await;
+    scene.pass(1);
+    Scene::check(&scene.told().await, &["clock", "clock"]);
+    scene.live("up").await;
+    assert_eq!(scene.plane.get("/v1/alerts?open=true").await, json!([]));
+}
+
+#[tokio::test]
+async fn channels_are_applied_with_the_monitors_and_mistakes_in_both_are_found_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let ops = || json!({"name": "ops", "kind": "webhook", "url": "https://hooks.example.com/", "secret": {"$secret": "ops"}});
+    let apply = async |body: Value| plane.call(Method::POST, "/v1/monitors/apply", Some(body)).await;
+    let mut monitor = shop();
+    monitor["channels"] = json!(["opps"]);
+    let mut literal = ops();
+    literal["secret"] = json!("hunter2");
+    let (status, problem) = apply(json!({"monitors": [monitor], "channels": [literal]})).await;
+    let at: Vec<_> =
+        problem["mistakes"].as_array().unwrap().iter().map(|m| m["at"].as_str().unwrap()).collect();
+    assert_eq!((status.as_u16(), at), (422, vec!["/channels/0/secret", "/monitors/0/channels/0"]));
+    assert!(!problem.to_string().contains("hunter2"));
+
+    monitor["channels"] = json!(["ops"]);
+    let (_, answer) = apply(json!({"monitors": [monitor], "channels": [ops()]})).await;
+    assert_eq!(answer["channels"], json!([{"channel": "ops", "change": "created"}]));
+    let (status, answer) = apply(json!({"monitors": [monitor]})).await;
+    assert_eq!((status.as_u16(), answer.get("channels")), (200, None), "without the key they stay");
+    let (status, _) = apply(json!({"monitors": [monitor], "channels": [], "prune": true})).await;
+    assert_eq!(status.as_u16(), 422, "a monitor names it");
+    let (_, answer) = apply(json!({"monitors": [shop()], "channels": [], "prune": true})).await;
+    assert_eq!(answer["channels"], json!([{"channel": "ops", "change": "deleted"}]));
+}
