@@ -2,7 +2,11 @@
 //! together; what each attacks stands in the tests.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use sandbox::{Job, Limits, Plugin, Sandbox, Secrets};
+use serde_json::Value;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -28,6 +32,28 @@ pub struct Guest<'a> {
     pub world: &'a str,
     /// The configuration's schema; one that takes nothing when empty.
     pub schema: &'a str,
+}
+
+/// A run with nothing granted.
+pub fn job(config: Value, timeout: Duration) -> Job {
+    Job {
+        monitor: "test".to_owned(),
+        config,
+        attempt: 1,
+        timeout,
+        grant: net::Grant::default(),
+        secrets: Secrets::new(),
+        limits: Limits::default(),
+    }
+}
+
+/// The guest, ready to run in this sandbox.
+///
+/// # Panics
+/// When it is no component: what does not load is not tested by running it.
+pub async fn load(sandbox: Sandbox, guest: Guest<'_>) -> (Sandbox, Arc<Plugin>) {
+    let plugin = sandbox.load(&guest.component()).await.expect("the guest loads");
+    (sandbox, plugin)
 }
 
 /// Where `describe` answers.

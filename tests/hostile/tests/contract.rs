@@ -5,11 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::{Ceiling, Grant};
-use picket_hostile::{Guest, OUTCOME, SCRATCH};
-use sandbox::{Fault, Job, Level, Limits, Mistake, Plugin, Report, Sandbox, Secrets, Settings, Verdict};
+use net::Ceiling;
+use picket_hostile::{Guest, OUTCOME, SCRATCH, job};
+use sandbox::{Fault, Job, Level, Mistake, Plugin, Report, Sandbox, Secrets, Settings, Verdict};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+/// Enough for whoever means well.
+const MOMENT: Duration = Duration::from_millis(500);
 
 fn sandbox() -> Sandbox {
     let ceiling = Ceiling { allow: vec!["127.0.0.1".parse().unwrap()], control: None };
@@ -17,22 +20,8 @@ fn sandbox() -> Sandbox {
     Sandbox::new(Settings { slots: 8, ..Settings::default() }, network).unwrap()
 }
 
-fn job(config: Value) -> Job {
-    Job {
-        monitor: "test".to_owned(),
-        config,
-        attempt: 1,
-        timeout: Duration::from_millis(500),
-        grant: Grant::default(),
-        secrets: Secrets::new(),
-        limits: Limits::default(),
-    }
-}
-
 async fn load(guest: Guest<'_>) -> (Sandbox, Arc<Plugin>) {
-    let sandbox = sandbox();
-    let plugin = sandbox.load(&guest.component()).await.unwrap();
-    (sandbox, plugin)
+    picket_hostile::load(sandbox(), guest).await
 }
 
 fn summary(report: &Report) -> &str {
@@ -73,7 +62,7 @@ async fn a_peer_that_never_answers_is_a_timeout_that_the_guest_hears_of() {
     );
     let (sandbox, plugin) = load(Guest { imports, items: &items, run: &run, ..Guest::default() }).await;
     let grant = plugin.schema.grant(&json!({}), &[format!("127.0.0.1:{port}")]).unwrap();
-    let report = sandbox.run(&plugin, Job { grant, ..job(json!({})) }).await;
+    let report = sandbox.run(&plugin, Job { grant, ..job(json!({}), MOMENT) }).await;
     assert_eq!(summary(&report), "fine", "{report:?}");
     assert!(report.duration >= Duration::from_millis(500), "{report:?}");
     assert!(report.spent.cpu < Duration::from_millis(200), "waiting is not computing: {report:?}");
@@ -85,18 +74,18 @@ async fn a_peer_that_never_answers_is_a_timeout_that_the_guest_hears_of() {
 async fn what_a_guest_gets_is_what_the_job_says() {
     let (sandbox, plugin) =
         load(Guest { run: &say("(local.get $config)", "(local.get $config_len)"), ..Guest::default() }).await;
-    let report = sandbox.run(&plugin, job(json!({"a": "häuser"}))).await;
+    let report = sandbox.run(&plugin, job(json!({"a": "häuser"}), MOMENT)).await;
     assert_eq!(summary(&report), r#"{"a":"häuser"}"#);
     let (sandbox, plugin) =
         load(Guest { run: &say("(local.get $monitor)", "(local.get $monitor_len)"), ..Guest::default() })
             .await;
-    assert_eq!(summary(&sandbox.run(&plugin, job(json!({}))).await), "test");
+    assert_eq!(summary(&sandbox.run(&plugin, job(json!({}), MOMENT)).await), "test");
 }
 
 fn with_secret(config: Value) -> Job {
     let mut secrets = Secrets::new();
     secrets.insert("token", b"hunter22".to_vec());
-    Job { secrets, ..job(config) }
+    Job { secrets, ..job(config, MOMENT) }
 }
 
 #[tokio::test]
@@ -138,7 +127,7 @@ async fn a_secret_is_used_by_its_name_and_never_seen() {
     let report = sandbox.run(&plugin, with_secret(json!({}))).await;
     // md5(md5("hunter22user") + "SALT")
     assert_eq!(summary(&report), "md52f451234087b63bd2c1693d80bc7c66f");
-    let report = sandbox.run(&plugin, job(json!({}))).await;
+    let report = sandbox.run(&plugin, job(json!({}), MOMENT)).await;
     assert_eq!(summary(&report), "this monitor's configuration names no secret \"token\"");
 }
 
@@ -193,7 +182,7 @@ async fn exit_is_a_trap_with_its_number() {
         ..Guest::default()
     };
     let (sandbox, plugin) = load(guest).await;
-    let report = sandbox.run(&plugin, job(json!({}))).await;
+    let report = sandbox.run(&plugin, job(json!({}), MOMENT)).await;
     let Verdict::Fault(fault) = report.verdict else { panic!("{report:?}") };
     assert_eq!(fault.to_string(), "the plugin crashed: it called exit(1)");
 }
@@ -216,5 +205,5 @@ async fn environment_and_arguments_are_empty() {
         ..Guest::default()
     };
     let (sandbox, plugin) = load(guest).await;
-    assert_eq!(summary(&sandbox.run(&plugin, job(json!({}))).await), "fine");
+    assert_eq!(summary(&sandbox.run(&plugin, job(json!({}), MOMENT)).await), "fine");
 }

@@ -6,11 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use net::Grant;
-use picket_hostile::{Guest, HEAP, OUTCOME, SCRATCH, SUMMARY};
-use sandbox::{
-    Failure, Fault, Job, Limits, LoadError, Plugin, Report, Sandbox, Secrets, Settings, State, Verdict,
-};
+use picket_hostile::{Guest, HEAP, OUTCOME, SCRATCH, SUMMARY, job};
+use sandbox::{Failure, Fault, Job, LoadError, Plugin, Report, Sandbox, Secrets, Settings, State, Verdict};
 use serde_json::json;
 
 const LOOP: &str = "(loop $for_ever (br $for_ever))";
@@ -23,27 +20,13 @@ fn sandbox() -> Sandbox {
     Sandbox::new(Settings::default(), network).unwrap()
 }
 
-fn job(timeout: Duration) -> Job {
-    Job {
-        monitor: "test".to_owned(),
-        config: json!({}),
-        attempt: 1,
-        timeout,
-        grant: Grant::default(),
-        secrets: Secrets::new(),
-        limits: Limits::default(),
-    }
-}
-
 async fn load(guest: Guest<'_>) -> (Sandbox, Arc<Plugin>) {
-    let sandbox = sandbox();
-    let plugin = sandbox.load(&guest.component()).await.unwrap();
-    (sandbox, plugin)
+    picket_hostile::load(sandbox(), guest).await
 }
 
 async fn run(guest: Guest<'_>) -> Report {
     let (sandbox, plugin) = load(guest).await;
-    sandbox.run(&plugin, job(Duration::from_secs(5))).await
+    sandbox.run(&plugin, job(json!({}), Duration::from_secs(5))).await
 }
 
 #[track_caller]
@@ -78,7 +61,7 @@ async fn an_endless_loop_ends_by_processor_time() {
 #[tokio::test]
 async fn an_endless_loop_ends_by_its_deadline_when_that_comes_first() {
     let (sandbox, plugin) = load(Guest { run: LOOP, ..Guest::default() }).await;
-    let report = sandbox.run(&plugin, job(Duration::from_millis(100))).await;
+    let report = sandbox.run(&plugin, job(json!({}), Duration::from_millis(100))).await;
     check(&report, &Fault::Wall);
     assert!(report.duration >= Duration::from_millis(600), "{report:?}");
     assert!(report.duration < Duration::from_secs(5), "{report:?}");
@@ -219,7 +202,7 @@ async fn sleeping_is_not_computing_but_ends_by_the_deadline() {
     assert!(report.duration >= Duration::from_millis(300), "{report:?}");
     assert!(report.spent.cpu < Duration::from_millis(100), "{report:?}");
     let (sandbox, plugin) = load(sleeper("(call $block (call $timer (i64.const 3600000000000)))")).await;
-    check(&sandbox.run(&plugin, job(Duration::from_millis(100))).await, &Fault::Wall);
+    check(&sandbox.run(&plugin, job(json!({}), Duration::from_millis(100))).await, &Fault::Wall);
 }
 
 #[tokio::test]
@@ -292,7 +275,7 @@ async fn denied(host: &str, allow: &[&str]) -> (String, Report) {
         load(Guest { imports: CONNECT, items: &items, run: &run, ..Guest::default() }).await;
     let allow: Vec<_> = allow.iter().map(ToString::to_string).collect();
     let grant = plugin.schema.grant(&json!({}), &allow).unwrap();
-    let report = sandbox.run(&plugin, Job { grant, ..job(Duration::from_secs(5)) }).await;
+    let report = sandbox.run(&plugin, Job { grant, ..job(json!({}), Duration::from_secs(5)) }).await;
     match report.verdict.clone() {
         Verdict::Failure(Failure::Denied(text)) => (text, report),
         other => panic!("{other:?}"),
@@ -315,7 +298,7 @@ async fn a_secret_in_a_denied_name_is_not_reported() {
         load(Guest { imports: CONNECT, items: &items, run: &run, ..Guest::default() }).await;
     let mut secrets = Secrets::new();
     secrets.insert("token", b"hunter22".to_vec());
-    let report = sandbox.run(&plugin, Job { secrets, ..job(Duration::from_secs(5)) }).await;
+    let report = sandbox.run(&plugin, Job { secrets, ..job(json!({}), Duration::from_secs(5)) }).await;
     assert_eq!(report.measured.denials.len(), 1, "{report:?}");
     assert!(!format!("{report:?}").contains("hunter22"), "{report:?}");
 }
@@ -334,7 +317,7 @@ async fn a_metadata_address_is_denied_even_when_the_monitor_grants_it() {
             load(Guest { imports: CONNECT, items: &items, run: &run, ..Guest::default() }).await
         };
         let grant = plugin.schema.grant(&json!({}), &[allow.to_owned()]).unwrap();
-        let report = sandbox.run(&plugin, Job { grant, ..job(Duration::from_secs(5)) }).await;
+        let report = sandbox.run(&plugin, Job { grant, ..job(json!({}), Duration::from_secs(5)) }).await;
         assert!(matches!(report.verdict, Verdict::Failure(Failure::Denied(_))), "{host}: {report:?}");
         assert_eq!(report.measured.remote, None, "{host}");
     }
@@ -389,7 +372,7 @@ async fn no_state_survives_a_run() {
     );
     let (sandbox, plugin) = load(Guest { items, run: &run, ..Guest::default() }).await;
     for _ in 0..50 {
-        let report = sandbox.run(&plugin, job(Duration::from_secs(5))).await;
+        let report = sandbox.run(&plugin, job(json!({}), Duration::from_secs(5))).await;
         let Verdict::Outcome(outcome) = report.verdict else { panic!("{report:?}") };
         assert_eq!(outcome.summary, "11ne");
     }
@@ -402,13 +385,13 @@ async fn a_run_beyond_the_slots_is_the_agents_fault() {
     let slow = sandbox.load(&Guest { run: LOOP, ..Guest::default() }.component()).await.unwrap();
     let quick = sandbox.load(&Guest::default().component()).await.unwrap();
     let (first, second) = tokio::join!(
-        sandbox.run(&slow, job(Duration::from_millis(50))),
-        sandbox.run(&quick, job(Duration::from_secs(5)))
+        sandbox.run(&slow, job(json!({}), Duration::from_millis(50))),
+        sandbox.run(&quick, job(json!({}), Duration::from_secs(5)))
     );
     check(&first, &Fault::Wall);
     check(&second, &Fault::Exhausted);
     // The slot is free again, also after a run that was cut off.
-    let third = sandbox.run(&quick, job(Duration::from_secs(5))).await;
+    let third = sandbox.run(&quick, job(json!({}), Duration::from_secs(5))).await;
     assert!(matches!(third.verdict, Verdict::Outcome(_)), "{third:?}");
 }
 
@@ -421,7 +404,7 @@ async fn latencies(sandbox: &Sandbox, plugin: &Arc<Plugin>, runs: u32) -> Vec<Du
         let due = Instant::now();
         let (sandbox, plugin) = (sandbox.clone(), Arc::clone(plugin));
         tasks.push(tokio::spawn(async move {
-            let report = sandbox.run(&plugin, job(Duration::from_secs(10))).await;
+            let report = sandbox.run(&plugin, job(json!({}), Duration::from_secs(10))).await;
             assert!(matches!(report.verdict, Verdict::Outcome(_)), "{report:?}");
             due.elapsed()
         }));
@@ -464,7 +447,7 @@ async fn the_runs_of_others_keep_their_time_under_attack() {
         attacks.push(tokio::spawn(async move {
             let mut faults = 0;
             while Instant::now() < end {
-                let report = sandbox.run(&plugin, job(Duration::from_millis(400))).await;
+                let report = sandbox.run(&plugin, job(json!({}), Duration::from_millis(400))).await;
                 assert!(matches!(report.verdict, Verdict::Fault(_)), "{report:?}");
                 faults += 1;
                 // As the agent's runs do, each of which is a task of its own.
