@@ -160,7 +160,7 @@ impl Tally {
         self.error + self.silent
     }
 
-    /// For people. Down time and what is unknown are rounded up to seconds, percentages down: nothing looks better than it was.
+    /// For people. Times are rounded up to seconds, percentages down: no down time is hidden.
     fn view(&self, window: &str) -> Uptime {
         let (known, up) = (u128::from(self.known()), u128::from(self.up + self.degraded));
         // Thousandths, so that 100 is said only of time without a millisecond of down.
@@ -168,7 +168,7 @@ impl Tally {
         Uptime {
             window: window.to_owned(),
             up_percent: thousandths.map(|share| f64::from(share) / 1_000.0),
-            known_s: self.known() / 1_000,
+            known_s: self.known().div_ceil(1_000),
             unknown_s: self.unknown().div_ceil(1_000),
             down_s: self.down.div_ceil(1_000),
             degraded_s: self.degraded.div_ceil(1_000),
