@@ -154,6 +154,9 @@ fn follow(
             continue;
         }
         let next = if epoch == decision.cursor.epoch { decision.cursor.seq + 1 } else { 1 };
+        // What came ahead in an epoch that ended without it may still move.
+        let passed = history.ahead.range(Position { epoch, seq: next }..=end);
+        decision.passed.extend(passed.map(|(position, _)| *position));
         if from > next {
             decision.miss(gap(epoch, next, from - 1, "missing"), history.ahead);
         }
@@ -176,8 +179,6 @@ fn follow(
         }
         decision.cursor = end;
     }
-    let passed = history.ahead.range(..=decision.cursor).map(|(position, _)| *position);
-    decision.passed.extend(passed);
     decision.passed.sort_unstable();
     decision.passed.dedup();
     decision

@@ -221,6 +221,107 @@ fn both_lanes_in_any_order_leave_no_hole_no_overlap_and_no_second_copy() {
     }
 }
 
+/// What an agent holds, in order: results, and seqs that were evicted.
+struct Held {
+    epoch: u64,
+    last: u64,
+    ids: u128,
+    entries: Vec<(Position, Option<ResultId>)>,
+}
+
+impl Held {
+    fn record(&mut self) {
+        self.last += 1;
+        self.ids += 1;
+        self.entries.push((at(self.epoch, self.last), Some(ResultId(Uuid::from_u128(self.ids)))));
+    }
+
+    fn renumber(&mut self) {
+        self.epoch += 1;
+        self.last = self.entries.len() as u64;
+        self.entries.iter_mut().zip(1..).for_each(|((position, _), seq)| *position = at(self.epoch, seq));
+    }
+
+    /// Loses the oldest result, unless it is stored. Gives how many.
+    fn evict(&mut self, stored: impl Fn(&ResultId) -> bool) -> u128 {
+        let oldest = self.entries.iter_mut().map(|(_, id)| id).find(|id| id.is_some());
+        let lost = oldest.filter(|id| !id.as_ref().is_some_and(&stored)).and_then(Option::take);
+        u128::from(lost.is_some())
+    }
+
+    fn records(&self, range: std::ops::Range<usize>) -> Vec<Incoming> {
+        let record = |(position, id): &(Position, Option<ResultId>)| match *id {
+            None => gap(position.epoch, position.seq, position.seq),
+            Some(id) => Incoming::Result {
+                position: *position,
+                age_ms: Some(0),
+                result: Box::new(RunResult { id, ..run(0) }),
+            },
+        };
+        self.entries[range].iter().map(record).collect()
+    }
+}
+
+/// The same when the agent's directory is restored or copied now and then, and what it holds gets other positions.
+#[test]
+fn other_positions_leave_every_history_whole_and_every_result_once() {
+    let mut random = 5_u64;
+    let mut next = |n: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) as usize % n
+    };
+    for round in 0..1_000 {
+        let mut held = Held { epoch: 1, last: 0, ids: 0, entries: vec![] };
+        let (mut cursor, mut ahead) = (at(0, 0), Ahead::new());
+        let mut stored = HashMap::<ResultId, Position>::new();
+        let (mut gaps, mut lost) = (vec![], 0);
+        for turn in 0.. {
+            match next(8) {
+                0..=2 if turn < 60 => (0..next(6)).for_each(|_| held.record()),
+                3 if turn < 60 && next(3) == 0 => held.renumber(),
+                4 if turn < 60 => lost += held.evict(|id| stored.contains_key(id)),
+                _ if held.entries.is_empty() && turn >= 60 => break,
+                _ => {}
+            }
+            let all = held.entries.len();
+            let lane = if next(3) == 0 { Lane::Live } else { Lane::Backlog };
+            let records = match lane {
+                Lane::Live => held.records(next(all + 1)..all),
+                Lane::Backlog => held.records(0..next(all + 1)),
+            };
+            let end = records.len();
+            let history = History { known: stored.keys().copied().collect(), cursor, ahead: &ahead };
+            let decision = decide(lane, &history, Position::default(), |_| None, records);
+            for (position, _, result) in decision.results {
+                assert_eq!(stored.insert(result.id, position), None, "round {round}");
+                if lane == Lane::Live {
+                    ahead.insert(position, result.id);
+                }
+            }
+            for (id, position) in decision.moved {
+                assert!(stored.insert(id, position).is_some(), "round {round}");
+            }
+            decision.passed.iter().for_each(|position| assert!(ahead.remove(position).is_some()));
+            gaps.extend(decision.gaps);
+            cursor = decision.cursor;
+            if lane == Lane::Backlog && next(4) > 0 {
+                // The answer arrives; without it the same comes again.
+                held.entries.drain(..end);
+            }
+        }
+        assert_eq!(stored.len() as u128 + lost, held.ids, "round {round}: every result once");
+        let mut covered: Vec<_> = stored.values().copied().collect();
+        covered.extend(gaps.iter().flat_map(|g| (g.from..=g.to).map(|seq| at(g.epoch, seq))));
+        covered.sort_unstable();
+        let whole = covered.iter().scan(at(0, 0), |last, p| {
+            let expected = if p.epoch == last.epoch { last.seq + 1 } else { 1 };
+            *last = *p;
+            Some(p.seq == expected)
+        });
+        assert!(whole.into_iter().all(|dense| dense), "round {round}: {covered:?}");
+    }
+}
+
 #[test]
 fn how_a_result_came_is_decided_without_wall_clocks() {
     let check = |position, age_ms, interval_ms, expected| {
