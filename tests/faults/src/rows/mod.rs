@@ -12,11 +12,12 @@ mod forgery;
 mod link;
 mod power;
 mod process;
+mod time;
 mod token;
 
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
-    let long = [process::ROWS, cut::ROWS, power::ROWS, damage::ROWS, disk::ROWS];
+    let long = [process::ROWS, cut::ROWS, power::ROWS, damage::ROWS, disk::ROWS, time::ROWS];
     let short = [forgery::ROWS, link::ROWS, drain::ROWS, token::ROWS];
     [long.concat(), short.concat()].concat()
 }
