@@ -13,9 +13,12 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
+    /// Why the directory cannot be written; none when it can.
+    pub(crate) refused: Option<Error>,
 }
 
-/// Makes `data` when it is missing, proves that it is ours and writable, and takes its lock.
+/// Makes `data` when it is missing, proves that it is ours, and takes its lock. A directory that was written before and cannot be now is
+/// taken all the same, and the lock says why: an agent with an identity goes on without the disk.
 pub(crate) fn take(data: &Path) -> Result<Lock, Error> {
     let not_writable =
         |source| Error::NotWritable { path: data.to_owned(), remedy: remedy(data, &source), source };
@@ -26,21 +29,26 @@ pub(crate) fn take(data: &Path) -> Result<Lock, Error> {
     if owner != user {
         return Err(Error::NotOwned { path: data.to_owned(), owner, user });
     }
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(data.join("lock"))
-        .map_err(not_writable)?;
+    let path = data.join("lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let (mut file, mut refused) = match options.open(&path) {
+        Ok(file) => (file, None),
+        // A lock can be taken on a file that can only be read.
+        Err(error) => match File::open(&path) {
+            Ok(file) => (file, Some(error)),
+            Err(_) => return Err(not_writable(error)),
+        },
+    };
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut text = String::new();
         let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
         return Err(Error::InUse { path: data.to_owned(), pid });
     }
-    note_pid(&mut file).map_err(not_writable)?;
-    Ok(Lock { _file: file })
+    if refused.is_none() {
+        refused = note_pid(&mut file).err();
+    }
+    Ok(Lock { _file: file, refused: refused.map(not_writable) })
 }
 
 /// Writes our process id into the lock file, for whoever finds it taken. Proves on the way that the file system takes data.
@@ -71,7 +79,8 @@ mod tests {
     #[test]
     fn a_second_agent_is_told_who_has_the_directory() {
         let dir = tempfile::tempdir().unwrap();
-        let _held = take(dir.path()).unwrap();
+        let held = take(dir.path()).unwrap();
+        assert!(held.refused.is_none());
         let error = take(dir.path()).unwrap_err();
         assert_eq!(error.exit_code(), 73);
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");

@@ -65,6 +65,9 @@ pub enum Error {
         /// Our effective uid.
         user: u32,
     },
+    /// There is no spool to look at.
+    #[error("{} holds no spool: give --data the data directory of an agent that has run", .0.display())]
+    NoSpool(PathBuf),
     /// A part could not be started.
     #[error("cannot start the {part}")]
     Start {
@@ -72,6 +75,14 @@ pub enum Error {
         part: &'static str,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The spool's database hangs on a disk that works.
+    #[error(
+        "the spool's database has not answered for {seconds} s although its disk does: a new start opens it again"
+    )]
+    Stuck {
+        /// For how long.
+        seconds: u64,
     },
     /// A part ended although nobody told it to.
     #[error("the {part} ended by itself")]
@@ -102,14 +113,16 @@ impl Error {
         Self::Damaged { path, problem }
     }
 
-    /// The exit status, after `sysexits.h`: 64 usage, 65 stored state damaged or too new, 69 the control plane refuses or was never reached,
+    /// The exit status, after `sysexits.h`: 64 usage, 65 stored state damaged or too new, 66 no spool
+    /// to look at, 69 the control plane refuses or was never reached,
     /// 70 a part does not start, ended by itself or panicked too often, 73 the data directory is in use, 77 it cannot be written, 78 it is another user's.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::NoIdentity(_) => 64,
             Self::Damaged { .. } => 65,
+            Self::NoSpool(_) => 66,
             Self::Refused { .. } | Self::NotEnrolled { .. } => 69,
-            Self::Start { .. } | Self::Stopped { .. } | Self::Panicked { .. } => 70,
+            Self::Start { .. } | Self::Stopped { .. } | Self::Stuck { .. } | Self::Panicked { .. } => 70,
             Self::InUse { .. } => 73,
             Self::NotWritable { .. } => 77,
             Self::NotOwned { .. } => 78,

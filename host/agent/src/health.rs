@@ -27,6 +27,15 @@ pub struct Healthy {
     pub monitors: usize,
     /// Results not yet acknowledged.
     pub pending: u64,
+    /// Results that are in memory because the disk has not taken them yet; an end of the agent loses them.
+    #[serde(default)]
+    pub held: usize,
+    /// Results that were lost because neither disk nor memory took them: gaps, or about to be.
+    #[serde(default)]
+    pub lost: u64,
+    /// Why results are not recorded as they should be; none when they are.
+    #[serde(default)]
+    pub degraded: Option<String>,
     /// The agent's version.
     pub version: String,
     /// How often each part panicked and was started again since the agent started; only those that did.
@@ -124,6 +133,9 @@ mod tests {
             trouble: Some("connection refused".into()),
             monitors: 5,
             pending: 7,
+            held: 0,
+            lost: 0,
+            degraded: None,
             version: "0.1.0".into(),
             panics: BTreeMap::from([("uplink".into(), 2)]),
         })

@@ -22,11 +22,13 @@ mod identity;
 mod monitors;
 mod parts;
 mod record;
+mod recorder;
 mod restarts;
 mod runner;
 mod schedule;
 mod secrets;
 mod slots;
+pub mod stored;
 mod supervise;
 mod uplink;
 
@@ -64,9 +66,22 @@ pub struct Settings {
     /// How often the agent makes a new token, a tenth more or less. Never more often than once a minute, whoever asks, but for an
     /// interval below that, which only tests choose.
     pub rotate_every: Duration,
+    /// How much is kept of what was not acknowledged.
+    pub spool: Budget,
     /// How long the fifth start within five minutes waits; doubles with each further one, up to a minute. With
     /// zero none waits.
     pub start_wait: Duration,
+}
+
+/// Bounds of the spool; what is none has the spool's default. The newest 10,000 results not acknowledged are kept in any case.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Budget {
+    /// Bytes of results.
+    pub bytes: Option<u64>,
+    /// Results.
+    pub records: Option<u64>,
+    /// Older ones go.
+    pub age: Option<Duration>,
 }
 
 impl Settings {
@@ -85,7 +100,7 @@ impl Settings {
 pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let mut shutdown = pin!(shutdown);
     let transport = Transport::new(&settings.control, settings.ca_file.as_deref())?;
-    let _lock = directory::take(&settings.data)?;
+    let mut lock = directory::take(&settings.data)?;
     let note = |doing: Doing| {
         if let Err(error) = health::write(&settings.data, doing) {
             tracing::warn!(%error, "cannot write the state file");
@@ -96,7 +111,14 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         note(Doing::Enrolling { reason: reason.to_owned() });
     };
     // What a newer version wrote is refused before anything is written beside it.
-    identity::load(&settings.data)?;
+    let (_, state) = identity::load(&settings.data)?;
+    if let Some(refused) = lock.refused.take() {
+        // Who cannot keep a key does not enrol.
+        if !matches!(state, identity::State::Active(_)) {
+            return Err(refused);
+        }
+        tracing::error!("{refused}: going on, but results are kept in memory until it can be written");
+    }
     config::Kept::open(&settings.data)?;
     Lease::open(&settings.data)?;
     let mut starts = Starts::open(&settings.data)?;

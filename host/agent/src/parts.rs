@@ -18,6 +18,7 @@ use crate::health::{self, Doing, Healthy};
 use crate::identity::Identity;
 use crate::identity::keeper::Keeper;
 use crate::monitors::{self, Monitors};
+use crate::recorder::Recorder;
 use crate::restarts::{self, Starts};
 use crate::runner::Runner;
 use crate::schedule::Schedule;
@@ -27,17 +28,20 @@ use crate::uplink::client::Client;
 use crate::uplink::lease::Lease;
 use crate::uplink::token::Tokens;
 use crate::uplink::transport::Transport;
-use crate::{Error, Settings, clock, config, secrets};
+use crate::{Budget, Error, Settings, clock, config, secrets};
 
 /// A running agent.
 pub(crate) struct Parts {
     spool: Spool,
+    results: Recorder,
     /// Each part says why it ended.
     runner: JoinHandle<Error>,
+    recorder: JoinHandle<Error>,
     uplink: JoinHandle<Error>,
     /// Those that may be cut at any time: waiting for configuration, preparing it, keeping the token, writing the state file.
     followers: Vec<JoinHandle<Error>>,
     stop_runner: oneshot::Sender<()>,
+    stop_recorder: oneshot::Sender<()>,
     stop_uplink: oneshot::Sender<()>,
 }
 
@@ -65,9 +69,10 @@ impl Parts {
         let (prepared, mut monitors) = watch::channel(Arc::new(Monitors::new()));
         let mut duty = keeper.duties();
         let mut tokens = Tokens::new(settings, client.clone(), keeper, uplink.sessions(), said);
+        let results = Recorder::new(spool.clone());
         let runner = Arc::new(Runner {
             sandbox,
-            spool: spool.clone(),
+            recorder: results.clone(),
             secrets: secrets::Source::new(settings.secrets_dir.clone()),
             concurrency: settings.concurrency.max(1),
             boot_id,
@@ -79,10 +84,13 @@ impl Parts {
             monitors: monitors.clone(),
             standing: uplink.standing(),
             spool: spool.clone(),
+            results: results.clone(),
             panics: panics.watch(),
         };
 
         let (stop_runner, mut runner_stopped) = oneshot::channel();
+        let (stop_recorder, mut recorder_stopped) = oneshot::channel();
+        let recording = results.clone();
         let (stop_uplink, mut uplink_stopped) = oneshot::channel();
         let mut sessions = uplink.sessions();
         Ok(Self {
@@ -106,6 +114,9 @@ impl Parts {
                 let schedule = Schedule::new(identity.agent);
                 runner.clone().work(schedule, &mut monitors, &mut duty, &mut runner_stopped).await;
             })),
+            recorder: tokio::spawn(keep("recorder", panics.clone(), async move || {
+                recording.work(&mut recorder_stopped).await;
+            })),
             uplink: tokio::spawn(keep("uplink", panics, async move || {
                 if looping && timeout(restarts::QUIET, &mut uplink_stopped).await.is_ok() {
                     return;
@@ -113,7 +124,9 @@ impl Parts {
                 uplink.run(&mut uplink_stopped).await;
             })),
             spool,
+            results,
             stop_runner,
+            stop_recorder,
             stop_uplink,
         })
     }
@@ -127,6 +140,8 @@ impl Parts {
             () = shutdown => Ok(()),
             () = spool_ended => Err(Error::Stopped { part: "spool" }),
             ended = &mut self.runner => Err(why("runner", ended)),
+            ended = &mut self.recorder => Err(why("recorder", ended)),
+            stuck = self.results.stuck() => Err(stuck),
             ended = &mut self.uplink => Err(why("uplink", ended)),
             ended = any(&mut self.followers) => Err(why("follower", ended)),
         };
@@ -135,9 +150,19 @@ impl Parts {
         if !self.runner.is_finished() && timeout(STOP_RUNNER, &mut self.runner).await.is_err() {
             self.runner.abort();
         }
+        // Goes on beside the uplink's last words, should the disk need the time.
+        drop(self.stop_recorder);
+        if !self.recorder.is_finished() {
+            let _ = timeout(FLUSH, &mut self.recorder).await;
+        }
         drop(self.stop_uplink);
         if !self.uplink.is_finished() && timeout(STOP_UPLINK, &mut self.uplink).await.is_err() {
             self.uplink.abort();
+        }
+        self.recorder.abort();
+        let volatile = self.results.held().results;
+        if volatile > 0 {
+            tracing::error!(volatile, "the disk did not take the last results: they are lost");
         }
         let pending = self.spool.status().pending;
         if timeout(STOP_SPOOL, self.spool.close()).await.is_err() {
@@ -181,6 +206,7 @@ struct State {
     monitors: watch::Receiver<Arc<Monitors>>,
     standing: watch::Receiver<crate::uplink::Standing>,
     spool: Spool,
+    results: Recorder,
     panics: watch::Receiver<Counts>,
 }
 
@@ -203,6 +229,7 @@ impl State {
 
     fn now(&mut self) -> Healthy {
         let standing = self.standing.borrow_and_update().clone();
+        let held = self.results.held();
         Healthy {
             name: self.identity.name.clone(),
             location: self.identity.location.clone(),
@@ -210,6 +237,9 @@ impl State {
             trouble: standing.trouble,
             monitors: self.monitors.borrow_and_update().len(),
             pending: self.spool.status().pending,
+            held: held.results,
+            lost: held.lost,
+            degraded: held.degraded,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             panics: self
                 .panics
@@ -247,15 +277,25 @@ async fn plugins(settings: &Settings, sandbox: &Sandbox) -> Result<Plugins, Erro
     Ok(plugins)
 }
 
-/// Opens the spool. When its whole directory was lost, the wall clock's seconds are an epoch that was not used yet; a fresh
+/// Opens the spool, or goes on without the disk until it can be had. When its whole directory was lost, the wall clock's seconds are an epoch that was not used yet; a fresh
 /// identity has used none.
 async fn spool(settings: &Settings, fresh: bool) -> Result<Spool, Error> {
     let seconds = u64::try_from(clock::wall().as_millis() / 1_000).unwrap_or(1).max(1);
     let fallback_epoch = if fresh { 1 } else { seconds };
-    let settings = spool::Settings { fallback_epoch, ..spool::Settings::at(settings.data.join("spool")) };
-    let opened = tokio::task::spawn_blocking(|| Spool::open(settings)).await;
+    let defaults = spool::Settings::at(settings.data.join("spool"));
+    let Budget { bytes, records, age } = settings.spool;
+    let settings = spool::Settings {
+        fallback_epoch,
+        capacity_bytes: bytes.unwrap_or(defaults.capacity_bytes),
+        capacity_records: records.unwrap_or(defaults.capacity_records),
+        capacity_age: age,
+        boot_id: clock::boot_id(),
+        ..defaults
+    };
+    let opened = tokio::task::spawn_blocking(|| Spool::open_or_wait(settings)).await;
     opened.map_err(|e| start("spool", e))?.map_err(|error| match error {
         spool::Error::Newer { dir, found, .. } => Error::newer(dir, found),
+        mistake @ spool::Error::Settings { .. } => Error::Usage(mistake.to_string()),
         error => start("spool", error),
     })
 }
@@ -282,4 +322,6 @@ async fn any(tasks: &mut [JoinHandle<Error>]) -> Result<Error, JoinError> {
 const STOP_RUNNER: Duration = Duration::from_millis(1_200);
 /// A little more than what the last batch gets.
 const STOP_UPLINK: Duration = Duration::from_millis(3_100);
+/// Usually a disk needs milliseconds.
+const FLUSH: Duration = Duration::from_millis(200);
 const STOP_SPOOL: Duration = Duration::from_millis(500);

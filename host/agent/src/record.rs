@@ -52,6 +52,11 @@ pub(crate) fn record(stored: Stored, now: Moment<'_>, rejected: &BTreeSet<Positi
     Record::Result { epoch: position.epoch, seq: position.seq, age_ms, result: Box::new(result) }
 }
 
+/// The result in the bytes of an entry; none when they are none that this version reads.
+pub(crate) fn result(bytes: &[u8]) -> Option<RunResult> {
+    serde_json::from_slice(bytes).map(|Spooled { result, .. }| result).ok()
+}
+
 /// The same place.
 pub(crate) fn from_spool(position: spool::Position) -> Position {
     Position { epoch: position.epoch, seq: position.seq }

@@ -1,10 +1,11 @@
-//! From *due* to *recorded*: the path of one result through the agent. Whoever reads only this file knows the product.
+//! From *due* to *finished*: the path of one result through the agent. Whoever reads only this file knows the product.
 //!
 //! ```text
-//! schedule says which monitor is due → sandbox runs its plugin within limits → the result is stamped → the spool has it on disk
+//! schedule says which monitor is due → sandbox runs its plugin within limits → the result is stamped → the recorder has it
 //! ```
 //!
-//! Decides nothing itself: when is `schedule`'s, how is `sandbox`'s, what a verdict means is `found`'s. Sends nothing: that is `uplink`'s.
+//! Decides nothing itself: when is `schedule`'s, how is `sandbox`'s, what a verdict means is `found`'s. Writes no disk: that
+//! is `recorder`'s. Sends nothing: that is `uplink`'s.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -13,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use sandbox::{Job, Limits, Sandbox};
-use spool::Spool;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -26,13 +26,14 @@ use crate::duty::Duty;
 use crate::found::Found;
 use crate::monitors::{self, Monitor, Monitors};
 use crate::record::{self, Moment};
+use crate::recorder::Recorder;
 use crate::schedule::{Due, Schedule, Wanted};
 use crate::secrets;
 
-/// Runs monitors when they are due and records what they say.
+/// Runs monitors when they are due and has recorded what they say.
 pub(crate) struct Runner {
     pub(crate) sandbox: Sandbox,
-    pub(crate) spool: Spool,
+    pub(crate) recorder: Recorder,
     pub(crate) secrets: secrets::Source,
     /// Runs at the same time.
     pub(crate) concurrency: usize,
@@ -84,7 +85,7 @@ impl Runner {
         }
     }
 
-    /// One run: check, stamp, record.
+    /// One run: check, stamp, hand over.
     async fn run(self: Arc<Self>, monitor: Arc<Monitor>, due: Due) {
         let (started, started_at) = (Instant::now(), clock::wall());
         let late = clock::boot_ms().saturating_sub(due.planned);
@@ -116,10 +117,7 @@ impl Runner {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let ended = Moment { boot_id: &self.boot_id, boot: clock::boot() };
-        match self.spool.append(record::entry(result, ended)).await {
-            Ok(at) => tracing::debug!(monitor = monitor.name, epoch = at.epoch, seq = at.seq, "recorded"),
-            Err(error) => tracing::error!(monitor = monitor.name, %error, "a result could not be recorded"),
-        }
+        self.recorder.record(&monitor.name, record::entry(result, ended));
     }
 
     /// What the monitor's plugin finds out, or why it could not.

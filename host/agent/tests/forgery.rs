@@ -226,6 +226,7 @@ fn settings(data: &Path, control: &str) -> agent::Settings {
         ca_file: None,
         secrets_dir: data.to_owned(),
         rotate_every: agent::Settings::ROTATE_EVERY,
+        spool: agent::Budget::default(),
         start_wait: Duration::ZERO,
     }
 }

@@ -52,6 +52,7 @@ async fn check(part: &str, kind: &[u8; 2]) {
         ca_file: None,
         secrets_dir: data.clone(),
         rotate_every: agent::Settings::ROTATE_EVERY,
+        spool: agent::Budget::default(),
         start_wait: Duration::ZERO,
     };
     let error = agent::run(settings, std::future::pending()).await.unwrap_err();

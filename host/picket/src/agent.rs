@@ -3,19 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ArgMatches;
+use clap::{ArgMatches, Subcommand};
 
 use crate::client::{self, Secret};
 use crate::failure::{Failure, exit};
 use crate::settings_file::stronger;
 use crate::signals;
+use crate::{size, spool};
 
 /// Run the agent: enrol once, pull monitors, check on time, keep every result, report
 ///
 /// It opens no port. Beside the data directory it writes nothing.
 #[derive(Debug, clap::Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// Directory for identity, configuration and results; made when it is missing, for one agent only
     #[arg(long, env = "PICKET_DATA", hide_env_values = true, default_value = "/data", value_name = "DIR")]
     data: PathBuf,
@@ -63,9 +66,27 @@ pub(crate) struct Args {
     /// How often it makes a new token, a tenth more or less; 1m to 30d
     #[arg(long, env = "PICKET_ROTATE_EVERY", hide_env_values = true, default_value = "7d", value_name = "TIME", value_parser = rotate_every)]
     rotate_every: Duration,
+    /// Bytes of results kept until they are acknowledged, such as "512MiB", at least 16MiB; then the oldest go and become a gap
+    ///
+    /// The newest 10000 results that are not acknowledged are kept in any case, here and with the next two.
+    #[arg(long, env = "PICKET_SPOOL_BYTES", hide_env_values = true, default_value = "512MiB", value_name = "SIZE", value_parser = size::parse)]
+    spool_bytes: u64,
+    /// Results kept until they are acknowledged, at least 10000
+    #[arg(long, env = "PICKET_SPOOL_RECORDS", hide_env_values = true, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(10_000..))]
+    spool_records: u64,
+    /// Age of results kept, such as "30d"; without it they are kept at any age
+    #[arg(long, env = "PICKET_SPOOL_AGE", hide_env_values = true, value_name = "AGE", value_parser = humantime::parse_duration)]
+    spool_age: Option<Duration>,
     /// YAML file with these options as keys, below flag and variable in precedence
     #[arg(long, env = "PICKET_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Look at what an agent has on its disk
+    #[command(subcommand)]
+    Spool(spool::Verb),
 }
 
 const AFTER_HELP: &str = "\
@@ -82,6 +103,9 @@ Exit status:
   78  the data directory belongs to another user";
 
 pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure> {
+    if let Some(Command::Spool(verb)) = args.command {
+        return spool::run(verb);
+    }
     let control = args.control.ok_or_else(|| {
         Failure::text(exit::USAGE, "no control plane is named")
             .advice("write --control URL, PICKET_CONTROL=URL, or control: URL in the file of --config")
@@ -102,6 +126,11 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
         concurrency: usize::from(args.concurrency),
         ca_file: args.ca_file,
         secrets_dir: args.secrets_dir,
+        spool: agent::Budget {
+            bytes: Some(args.spool_bytes),
+            records: Some(args.spool_records),
+            age: args.spool_age,
+        },
         start_wait: start_wait(),
         rotate_every: args.rotate_every,
     };

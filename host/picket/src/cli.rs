@@ -114,6 +114,7 @@ impl Command {
     /// The level of the log where nothing names one.
     pub(crate) fn log_default(&self) -> &'static str {
         match self {
+            Self::Agent(args) if args.command.is_some() => "warn",
             // The store keeps a diary, and what the verifier says comes back as an error anyway.
             Self::Agent(_) | Self::Control(_) => "info,fjall=warn,lsm_tree=warn,rustls_platform_verifier=off",
             _ => "warn,rustls_platform_verifier=off",

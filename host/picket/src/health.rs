@@ -34,7 +34,9 @@ fn sentence(agent: &agent::health::Healthy) -> String {
     };
     let panics: Vec<_> = agent.panics.iter().map(|(part, n)| format!("{part} {n}")).collect();
     let panics = if panics.is_empty() { String::new() } else { format!("; panicked: {}", panics.join(", ")) };
+    let degraded = agent.degraded.as_ref().map(|why| format!("; degraded: {}", output::printable(why)));
+    let degraded = degraded.unwrap_or_default();
     format!(
-        "{name} in {location}, version {version}: {link}; {monitors} monitors, {pending} results to send{panics}"
+        "{name} in {location}, version {version}: {link}; {monitors} monitors, {pending} results to send{degraded}{panics}"
     )
 }

@@ -22,6 +22,8 @@ mod plugin_compile;
 mod results;
 mod settings_file;
 mod signals;
+mod size;
+mod spool;
 mod yaml;
 
 use std::process::ExitCode;

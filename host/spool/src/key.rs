@@ -121,11 +121,19 @@ fn reason_code(reason: Reason) -> u8 {
         Reason::Enospc => 3,
         Reason::SlowDisk => 4,
         Reason::Power => 5,
+        Reason::Rejected => 6,
     }
 }
 
-const REASONS: [Reason; 6] =
-    [Reason::Evicted, Reason::Corrupt, Reason::Released, Reason::Enospc, Reason::SlowDisk, Reason::Power];
+const REASONS: [Reason; 7] = [
+    Reason::Evicted,
+    Reason::Corrupt,
+    Reason::Released,
+    Reason::Enospc,
+    Reason::SlowDisk,
+    Reason::Power,
+    Reason::Rejected,
+];
 
 fn reason(code: u8) -> Option<Reason> {
     REASONS.into_iter().find(|known| reason_code(*known) == code)

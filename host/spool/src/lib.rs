@@ -10,6 +10,7 @@
 //! census.rs   what is there at opening, and what is missing                      (pure)
 //! home.rs     the directory: lock, slots, database, reserve, quarantine
 //! rescue.rs   what a damaged database still tells
+//! salvage.rs  what somebody from outside may know and take, without changing a byte
 //! slot.rs     two files that know the numbering when the database is gone
 //! fjall.rs    the database                                                       (the only file that names it)
 //! ```
@@ -30,6 +31,7 @@ mod probe;
 mod queue;
 mod rescue;
 mod reserve;
+mod salvage;
 mod slot;
 mod spool;
 mod store;
@@ -37,6 +39,7 @@ mod types;
 mod writer;
 
 pub use error::Error;
+pub use salvage::{Facts, Salvaged, inspect, salvage};
 pub use spool::Spool;
 pub use types::{
     CAPACITY_FLOOR, Disk, ENTRY_LIMIT, Entry, Gap, Loss, Position, Reason, Settings, Status, Stored,

@@ -225,7 +225,7 @@ impl Model {
                         assert_ne!(item.fate, Fate::Held, "{position} is held, but lies in {gap:?}");
                         match gap.reason {
                             Reason::Evicted => assert_eq!(item.fate, Fate::Evicted, "{position}"),
-                            Reason::Enospc | Reason::SlowDisk => {
+                            Reason::Enospc | Reason::SlowDisk | Reason::Rejected => {
                                 assert_eq!(item.fate, Fate::Lost, "{position}")
                             }
                             Reason::Corrupt | Reason::Power => {

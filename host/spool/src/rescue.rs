@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
@@ -55,6 +56,18 @@ pub(crate) fn journals(dir: &Path, acknowledged: Position, store: &mut impl Stor
         store.commit(changes)?;
     }
     Ok(rescued)
+}
+
+/// Shows every record that the journals in this directory hold, the oldest write first, until told to stop.
+pub(crate) fn each(dir: &Path, show: &mut impl FnMut(Position, &[u8]) -> ControlFlow<()>) {
+    for file in by_age(dir).into_iter().filter_map(|path| File::open(path).ok()) {
+        let mut found = Records::new(file);
+        while let Ok(Some((position, value))) = found.next() {
+            if show(position, value).is_break() {
+                return;
+            }
+        }
+    }
 }
 
 /// The journals, the oldest first; their names are numbers.

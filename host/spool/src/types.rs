@@ -113,6 +113,8 @@ pub enum Reason {
     Released,
     /// The disk was full or refused to be written, and so did what holds results in memory meanwhile.
     Enospc,
+    /// It was larger than [`ENTRY_LIMIT`].
+    Rejected,
     /// The disk was slower than the results came.
     SlowDisk,
     /// The newest were gone after the machine had ended without closing the spool: the disk had not kept what it said it kept.
@@ -127,6 +129,7 @@ impl Reason {
             Self::Corrupt => "corrupt",
             Self::Released => "released",
             Self::Enospc => "enospc",
+            Self::Rejected => "rejected",
             Self::SlowDisk => "slow_disk",
             Self::Power => "power",
         }
