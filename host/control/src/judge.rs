@@ -29,14 +29,14 @@ fn spoken(row: &Row) -> Timestamp {
     }
 }
 
-/// How long a result of a monitor speaks that runs so often.
-pub(crate) fn validity_ms(interval_ms: u64, timeout_ms: u64) -> i64 {
-    let twice = interval_ms.saturating_mul(2).saturating_add(timeout_ms);
-    i64::try_from(twice).unwrap_or(i64::MAX).saturating_add(GRACE_MS)
+/// How long a result speaks of a monitor that runs so often, in milliseconds after it was made.
+pub(crate) fn speaks_ms(interval_ms: u64, timeout_ms: u64) -> i64 {
+    i64::try_from(interval_ms.saturating_mul(2).saturating_add(timeout_ms)).unwrap_or(i64::MAX)
 }
 
+/// How long it is shown, which allows for its way to here.
 fn validity(monitor: &Monitor) -> i64 {
-    validity_ms(monitor.interval_ms, monitor.timeout_ms)
+    speaks_ms(monitor.interval_ms, monitor.timeout_ms).saturating_add(GRACE_MS)
 }
 
 /// Whether `new` takes the place of `old` as the latest of its monitor and location: within an agent's history by position, between

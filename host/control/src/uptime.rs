@@ -1,6 +1,6 @@
 //! How much of the last day, week and month a monitor's target was up. The arithmetic is pure; below it is what asks the store.
 //!
-//! A result speaks from its start until the next one, at most for two intervals and the timeout ([`judge::validity_ms`]), by the interval
+//! A result speaks from its start until the next one, at most for two intervals and the timeout ([`judge::speaks_ms`]), by the interval
 //! of its own time. *Up* and *degraded* are up time, *down* is down time; *error* says nothing about the target and is unknown, like time
 //! without a result, time in a gap, and time without an agent. Time before the monitor was made at a location, or while it was not
 //! enabled, does not count at all. Buffered results count when they were made. So uptime is a share of what is known, and what is
@@ -60,7 +60,7 @@ fn segments(paces: &[Pace], points: &[&Point], lost: &[Lost]) -> Vec<Segment> {
             gap += 1;
         }
         let Pace { interval_ms, timeout_ms, .. } = paces[pace];
-        let mut until = point.at.plus_millis(judge::validity_ms(interval_ms, timeout_ms));
+        let mut until = point.at.plus_millis(judge::speaks_ms(interval_ms, timeout_ms));
         if let Some(next) = points.get(index + 1) {
             until = until.min(next.at);
         }

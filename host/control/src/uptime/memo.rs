@@ -29,7 +29,7 @@ impl Default for Memo {
 impl Memo {
     /// From when on results are wanted to learn more: what began before may still speak.
     pub(super) fn wants_from(&self, paces: &[Pace], now: Timestamp) -> Timestamp {
-        let longest = paces.iter().map(|p| judge::validity_ms(p.interval_ms, p.timeout_ms)).max();
+        let longest = paces.iter().map(|p| judge::speaks_ms(p.interval_ms, p.timeout_ms)).max();
         let month = now.plus_millis(-LONGEST_MS);
         self.upto.max(month).plus_millis(longest.unwrap_or(0).saturating_neg())
     }

@@ -7,7 +7,7 @@ use crate::monitors::tests::monitor;
 const NOW_S: i64 = 1_000_000;
 const H: i64 = 3_600;
 
-/// Interval 60 s, timeout 10 s: a result speaks for 140 s. Made a hundred hours ago, at dc1.
+/// Interval 60 s, timeout 10 s: a result speaks for 130 s. Made a hundred hours ago, at dc1.
 fn subject() -> Monitor {
     Monitor { created_at: at(-100 * H), ..monitor(1, "shop", &["dc1"]) }
 }
@@ -77,10 +77,10 @@ fn down_is_down_time_degraded_is_up_time_and_an_error_is_unknown() {
 
 #[test]
 fn a_result_speaks_for_two_intervals_and_what_follows_is_unknown() {
-    assert_eq!(day(&subject(), &[point(-1_000, State::Down)], &[]), (Some(0.0), 140, DAY - 140, 140, 0, 0));
+    assert_eq!(day(&subject(), &[point(-1_000, State::Down)], &[]), (Some(0.0), 130, DAY - 130, 130, 0, 0));
     assert_eq!(day(&subject(), &[], &[]), (None, 0, DAY, 0, 0, 0));
     let before = point(-24 * H - 100, State::Up);
-    assert_eq!(day(&subject(), &[before], &[]).1, 40, "it began before the day and still speaks in it");
+    assert_eq!(day(&subject(), &[before], &[]).1, 30, "it began before the day and still speaks in it");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn time_in_a_gap_is_unknown_from_the_first_result_that_is_missing() {
     let points = [minutes(-25, -3, State::Up), minutes(-2, 0, State::Up)].concat();
     let gap = lost(1, -3 * H, -2 * H - 50);
     assert_eq!(day(&subject(), &points, &[gap]), (Some(100.0), DAY - 3_600, 3_600, 0, 0, 0));
-    assert_eq!(day(&subject(), &points, &[]).2, 3_600 - 80, "without it, the last result speaks for 140 s");
+    assert_eq!(day(&subject(), &points, &[]).2, 3_600 - 70, "without it, the last result speaks for 130 s");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn time_before_the_monitor_was_made_or_while_it_was_off_does_not_count() {
     let again = Pace { since: at(-H / 2), ..on.clone() };
     young.paces = vec![on, off, again];
     let points: Vec<_> = points.into_iter().filter(|p| p.at < at(-H) || p.at >= at(-H / 2)).collect();
-    // The last result before it was switched off speaks until then, not for its whole 140 s.
+    // The last result before it was switched off speaks until then, not for its whole 130 s.
     assert_eq!(day(&young, &points, &[]), (Some(100.0), 3_600 - 30 + 1_800, 0, 0, 0, 0));
 }
 
