@@ -104,6 +104,22 @@ impl Control {
         self.admit_device(name, AgentEventKind::Revoked, detail, |device, _| device.revoked = true)
     }
 
+    /// Asks an agent that is connected for a new token now.
+    pub(crate) fn rotate_agent(&self, name: &str) -> Result<AgentView, Problem> {
+        let registry = self.registry();
+        let Some(agent) = registry.agents.get(name) else {
+            return Err(no_such("agent", name, registry.agents.keys()));
+        };
+        if !agent.is_wanted() || !self.is_connected(agent.id) {
+            let detail = format!(
+                "agent {name} is not connected: it makes a new token by itself once it was away for a week"
+            );
+            return Err(Problem::new(Problem::CONFLICT, detail));
+        }
+        self.push(agent.id, Push::Rotate);
+        Ok(self.agent_view(agent))
+    }
+
     /// Approves an agent: one that was revoked, and one that was silent for too long.
     pub(crate) fn approve_agent(&self, name: &str) -> Result<AgentView, Problem> {
         let detail = "approved by its owner".to_owned();

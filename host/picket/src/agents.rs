@@ -1,4 +1,4 @@
-//! `picket agents`: make agents, list them, revoke and approve them, tell what befell them, delete them.
+//! `picket agents`: make agents, list them, rotate, revoke and approve them, tell what befell them, delete them.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::client::{self, Access, Client};
 use crate::failure::{Failure, exit};
 use crate::output::{self, Columns, Entry};
 
-/// Make, list, revoke, approve and delete agents, and show what befell them
+/// Make, list, rotate, revoke, approve and delete agents, and show what befell them
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -43,6 +43,14 @@ enum Verb {
         /// Print one JSON array
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Ask an agent for a new token now, should somebody have read the one it has; it makes at most one a minute
+    Rotate {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        agent: String,
         #[command(flatten)]
         access: Access,
     },
@@ -115,6 +123,14 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
                     output::line(&line)?;
                 }
             }
+        }
+        Verb::Rotate { agent, access } => {
+            let path = format!("/agents/{}/rotate", client::segment(&agent));
+            let view: AgentView = access.client(matches)?.post(&path, &()).await?;
+            output::line(&format!(
+                "{} is asked: `picket agents events {}` tells when it is done",
+                view.agent, view.agent
+            ))?;
         }
         Verb::Revoke { agent, yes, access } => {
             let client = access.client(matches)?;

@@ -76,6 +76,23 @@ pub(super) async fn revoke(
     Ok(Json(blocking(&control, move |c| c.revoke_agent(&name)).await?))
 }
 
+/// Ask an agent for a new token now.
+///
+/// It makes at most one a minute; its events tell when the new one is in use.
+#[utoipa::path(post, path = "/v1/agents/{name}/rotate", tag = "admin", security(("admin" = [])),
+    params(("name" = String, Path, description = "its name")), responses(
+    (status = 200, body = AgentView),
+    (status = 401, description = "unauthorized", body = Problem),
+    (status = 404, description = "not_found", body = Problem),
+    (status = 409, description = "conflict: it is not connected", body = Problem),
+))]
+pub(super) async fn rotate(
+    State(control): State<Arc<Control>>,
+    Path(name): Path<String>,
+) -> Result<Json<AgentView>, Failure> {
+    Ok(Json(control.rotate_agent(&name)?))
+}
+
 /// Approve an agent.
 ///
 /// Lifts a revocation, and lets in an agent that was silent for more than 90 days.

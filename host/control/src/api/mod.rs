@@ -28,6 +28,7 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
     let admin = Router::new()
         .route("/v1/agents", get(agents::list).post(agents::create))
         .route("/v1/agents/{name}", delete(agents::remove))
+        .route("/v1/agents/{name}/rotate", post(agents::rotate))
         .route("/v1/agents/{name}/revoke", post(agents::revoke))
         .route("/v1/agents/{name}/approve", post(agents::approve))
         .route("/v1/agents/{name}/events", get(agents::events_of))
@@ -94,6 +95,7 @@ const AGENT: &str = "The agent's active token. But for `/v1/nonce` the request i
         agents::list,
         agents::create,
         agents::remove,
+        agents::rotate,
         agents::revoke,
         agents::approve,
         agents::events_of,

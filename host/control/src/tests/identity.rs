@@ -279,6 +279,40 @@ async fn a_revoked_agent_is_told_so_with_a_signature_until_it_is_approved_also_a
 }
 
 #[tokio::test]
+async fn an_agent_from_before_silence_was_limited_is_let_in_after_an_upgrade() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let mut device = plane.agent("edge-1").await;
+    plane
+        .control
+        .change(|registry| {
+            let agent = registry.agents.get_mut("edge-1").unwrap();
+            let old = agent.device.as_mut().unwrap();
+            (old.seen_at, old.approved_at) = (Timestamp::default(), Timestamp::default());
+            Ok((vec![crate::control::Written::Agent(agent.clone(), false)], ()))
+        })
+        .unwrap();
+    let plane = plane.restart(dir.path()).await;
+    device.url.clone_from(&plane.url);
+    is_ok(&device.greet().await);
+    is_ok(&device.results(vec![]).await);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_connected_can_be_asked_for_a_new_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let device = plane.agent("edge-1").await;
+    plane.order("rotate").await;
+    let path = "/v1/pushes?after=0&wait=0";
+    let (_, waiting) = device.send(&device.stamp(), Method::GET, path, String::new(), None).await;
+    let pushes = waiting["pushes"].as_array().unwrap();
+    assert!(pushes.iter().any(|numbered| numbered["push"]["kind"] == "rotate"), "{waiting}");
+    plane.pass(MINUTE);
+    is(&plane.call(Method::POST, "/v1/agents/edge-1/rotate", None).await, 409, "conflict");
+}
+
+#[tokio::test]
 async fn of_two_devices_with_one_identity_the_second_stands_by_and_takes_over_when_the_first_is_silent() {
     let dir = tempfile::tempdir().unwrap();
     let plane = Plane::start(dir.path()).await;

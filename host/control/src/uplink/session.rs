@@ -108,7 +108,8 @@ impl Control {
         if let Some(seen) = presence.seen_up_ms {
             return i64::try_from(now.up_ms.saturating_sub(seen)).unwrap_or(i64::MAX);
         }
-        let kept = agent.device.as_ref().map_or(now.wall, |device| device.seen_at);
+        // An agent that enrolled before this was kept was seen at its making, at least.
+        let kept = agent.device.as_ref().map_or(now.wall, |device| device.seen_at.max(agent.created_at));
         let seen = presence.seen_at.map_or(kept, |at| at.max(kept));
         now.wall.as_millis().saturating_sub(seen.as_millis())
     }
