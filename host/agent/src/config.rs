@@ -1,4 +1,4 @@
-//! What the agent is told to do: waits for changes, keeps the last two versions on disk, takes no older one.
+//! What the agent is told to do: fetches it when it changes, keeps the last two versions on disk, takes no older one.
 //!
 //! What is on disk is used from the first moment of a start, so an agent that was killed while cut off goes on checking.
 
@@ -10,11 +10,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use wire::config::Configuration;
+use wire::push::Push;
 
 use crate::Error;
 use crate::slots::{Kind, Slots, Stored};
 use crate::uplink::backoff::Backoff;
 use crate::uplink::client::{Client, Fetched, Session};
+use crate::uplink::pushes::Subscription;
 
 /// The last two good versions on disk.
 #[derive(Debug)]
@@ -95,10 +97,12 @@ fn bytes(configuration: &Configuration) -> Vec<u8> {
     serde_json::to_vec(configuration).expect("a configuration came as JSON")
 }
 
-/// Waits for configurations for ever, gives each that is taken to `taken`. Speaks only while there is a session.
+/// Fetches the configuration when a session begins, when a push tells of another one, and from time to time; gives each that is taken
+/// to `taken`. Speaks only while there is a session.
 pub(crate) async fn follow(
     client: &Client,
     sessions: &mut watch::Receiver<Option<Arc<Session>>>,
+    pushes: &mut Subscription,
     kept: &mut Kept,
     taken: &mpsc::Sender<Configuration>,
 ) {
@@ -118,7 +122,7 @@ pub(crate) async fn follow(
                         Ok(()) => drop(taken.send(configuration).await),
                         Err(NotTaken::Same) => {}
                         Err(refused) => {
-                            // Its ETag would make the control plane wait for a change instead of offering it again.
+                            // With its ETag the control plane would not offer it again.
                             etag = None;
                             tracing::warn!("{refused}");
                             sleep(backoff.failed(rand::random())).await;
@@ -129,6 +133,12 @@ pub(crate) async fn follow(
                 backoff.succeeded();
                 etag = Some(new);
                 sleep_until(begun + BETWEEN).await;
+                let pushed = async { while !matches!(pushes.next().await, Push::Configuration { .. }) {} };
+                tokio::select! {
+                    () = pushed => {}
+                    Ok(()) = sessions.changed() => {}
+                    () = sleep(ANYWAY) => {}
+                }
             }
             Err(trouble) => {
                 if trouble.wants_hello() {
@@ -142,8 +152,10 @@ pub(crate) async fn follow(
 }
 
 const KIND: Kind = *b"cf";
-/// Between two requests at least, should the control plane not wait.
-const BETWEEN: Duration = Duration::from_secs(1);
+/// Between two requests at least.
+const BETWEEN: Duration = Duration::from_millis(100);
+/// Between two requests at most: a push may be lost.
+const ANYWAY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

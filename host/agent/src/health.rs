@@ -21,8 +21,11 @@ pub struct Healthy {
     pub location: String,
     /// Whether the last exchange with the control plane succeeded.
     pub connected: bool,
-    /// What went wrong in it otherwise.
+    /// What went wrong in it otherwise. It begins with "proxy:" where the proxy between is what fails.
     pub trouble: Option<String>,
+    /// How it reaches the control plane while it is connected.
+    #[serde(default)]
+    pub transport: Option<wire::admin::Transport>,
     /// Monitors that it runs.
     pub monitors: usize,
     /// Results not yet acknowledged.
@@ -131,6 +134,7 @@ mod tests {
             location: "dc1".into(),
             connected: false,
             trouble: Some("connection refused".into()),
+            transport: None,
             monitors: 5,
             pending: 7,
             held: 0,

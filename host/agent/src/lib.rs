@@ -34,6 +34,7 @@ mod uplink;
 
 pub use error::Error;
 pub use reqwest::Url;
+pub use uplink::proxy::Proxy;
 
 use health::Doing;
 use restarts::{Looping, Starts};
@@ -61,6 +62,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// PEM file of certificate authorities trusted for the control plane beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The proxy on the way to the control plane.
+    pub proxy: Proxy,
     /// Directory whose files are secrets, by name.
     pub secrets_dir: PathBuf,
     /// How often the agent makes a new token, a tenth more or less. Never more often than once a minute, whoever asks, but for an
@@ -99,7 +102,7 @@ impl Settings {
 /// seconds. While it is not enrolled it keeps trying; a definite refusal of the setup token is an error.
 pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let mut shutdown = pin!(shutdown);
-    let transport = Transport::new(&settings.control, settings.ca_file.as_deref())?;
+    let transport = Transport::new(&settings.control, settings.ca_file.as_deref(), &settings.proxy)?;
     let mut lock = directory::take(&settings.data)?;
     let note = |doing: Doing| {
         if let Err(error) = health::write(&settings.data, doing) {

@@ -26,6 +26,8 @@ use crate::supervise::{Counts, Panics, keep};
 use crate::uplink::Uplink;
 use crate::uplink::client::Client;
 use crate::uplink::lease::Lease;
+use crate::uplink::pushes::Pushes;
+use crate::uplink::stream::Stream;
 use crate::uplink::token::Tokens;
 use crate::uplink::transport::Transport;
 use crate::{Budget, Error, Settings, clock, config, secrets};
@@ -68,7 +70,10 @@ impl Parts {
         let (taken, mut configurations) = mpsc::channel(1);
         let (prepared, mut monitors) = watch::channel(Arc::new(Monitors::new()));
         let mut duty = keeper.duties();
-        let mut tokens = Tokens::new(settings, client.clone(), keeper, uplink.sessions(), said);
+        let mut pushes = Pushes::new(client.clone(), uplink.sessions());
+        let (mut news, mut asked) = (pushes.subscribe(), pushes.subscribe());
+        let mut tokens =
+            Tokens::new(settings, client.clone(), keeper, uplink.sessions(), said, pushes.subscribe());
         let results = Recorder::new(spool.clone());
         let runner = Arc::new(Runner {
             sandbox,
@@ -83,6 +88,7 @@ impl Parts {
             identity: identity.clone(),
             monitors: monitors.clone(),
             standing: uplink.standing(),
+            streams: client.streams(),
             spool: spool.clone(),
             results: results.clone(),
             panics: panics.watch(),
@@ -96,8 +102,9 @@ impl Parts {
         Ok(Self {
             followers: vec![
                 tokio::spawn(keep("wait for configuration", panics.clone(), async move || {
-                    config::follow(&client, &mut sessions, &mut kept, &taken).await;
+                    config::follow(&client, &mut sessions, &mut news, &mut kept, &taken).await;
                 })),
+                tokio::spawn(keep("pushes", panics.clone(), async move || pushes.listen().await)),
                 tokio::spawn(keep("preparation of monitors", panics.clone(), async move || {
                     prepare(&mut configuration, &mut configurations, &plugins, &prepared).await;
                 })),
@@ -112,7 +119,10 @@ impl Parts {
             runner: tokio::spawn(keep("runner", panics.clone(), async move || {
                 // What ran is lost with the panic, so the plans begin anew.
                 let schedule = Schedule::new(identity.agent);
-                runner.clone().work(schedule, &mut monitors, &mut duty, &mut runner_stopped).await;
+                runner
+                    .clone()
+                    .work(schedule, &mut monitors, &mut duty, &mut asked, &mut runner_stopped)
+                    .await;
             })),
             recorder: tokio::spawn(keep("recorder", panics.clone(), async move || {
                 recording.work(&mut recorder_stopped).await;
@@ -205,6 +215,7 @@ struct State {
     identity: Arc<Identity>,
     monitors: watch::Receiver<Arc<Monitors>>,
     standing: watch::Receiver<crate::uplink::Standing>,
+    streams: watch::Receiver<Option<Arc<Stream>>>,
     spool: Spool,
     results: Recorder,
     panics: watch::Receiver<Counts>,
@@ -221,6 +232,7 @@ impl State {
             tokio::select! {
                 () = tokio::time::sleep(health::EVERY) => {}
                 Ok(()) = self.standing.changed() => {}
+                Ok(()) = self.streams.changed() => {}
                 Ok(()) = self.monitors.changed() => {}
                 Ok(()) = self.panics.changed() => {}
             }
@@ -230,11 +242,15 @@ impl State {
     fn now(&mut self) -> Healthy {
         let standing = self.standing.borrow_and_update().clone();
         let held = self.results.held();
+        let streams = self.streams.borrow_and_update().is_some();
+        let transport =
+            if streams { wire::admin::Transport::Stream } else { wire::admin::Transport::Requests };
         Healthy {
             name: self.identity.name.clone(),
             location: self.identity.location.clone(),
             connected: standing.connected,
             trouble: standing.trouble,
+            transport: standing.connected.then_some(transport),
             monitors: self.monitors.borrow_and_update().len(),
             pending: self.spool.status().pending,
             held: held.results,

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 use wire::ResultId;
+use wire::push::Push;
 use wire::results::RunResult;
 
 use crate::clock;
@@ -29,6 +30,7 @@ use crate::record::{self, Moment};
 use crate::recorder::Recorder;
 use crate::schedule::{Due, Schedule, Wanted};
 use crate::secrets;
+use crate::uplink::pushes::Subscription;
 
 /// Runs monitors when they are due and has recorded what they say.
 pub(crate) struct Runner {
@@ -49,6 +51,7 @@ impl Runner {
         mut schedule: Schedule,
         monitors: &mut watch::Receiver<Arc<Monitors>>,
         duties: &mut watch::Receiver<Duty>,
+        pushes: &mut Subscription,
         stop: &mut oneshot::Receiver<()>,
     ) {
         let mut runs = Runs::default();
@@ -76,6 +79,9 @@ impl Runner {
                 Ok(()) = duties.changed() => {
                     schedule.replace(clock::boot_ms(), wanted(&current, *duties.borrow_and_update()));
                 }
+                push = pushes.next() => if let Push::Run { monitors, request } = push {
+                    monitors.into_iter().for_each(|monitor| schedule.ask(clock::boot_ms(), monitor, request));
+                },
                 _ = &mut *stop => break,
             }
         }
@@ -101,7 +107,7 @@ impl Runner {
             started_at,
             duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             attempt: 1,
-            request: None,
+            request: due.request,
             missed: due.missed,
             state: found.state,
             code: found.code,

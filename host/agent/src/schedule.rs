@@ -2,12 +2,14 @@
 //!
 //! Plans lie on a fixed grid, `phase + n · interval` of the boot clock, with a phase that is a hash of monitor and agent, so load
 //! spreads and stays spread. The first run of a monitor that is new here comes quickly, then it settles on its grid. A time that
-//! passed is counted, never replayed, and runs of one monitor never overlap.
+//! passed is counted, never replayed, and runs of one monitor never overlap. Runs that somebody asks for come beside the plan, at
+//! most twenty a second.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 use wire::{AgentId, MonitorId};
 
 /// Milliseconds of the boot clock.
@@ -33,6 +35,8 @@ pub(crate) struct Due {
     pub(crate) planned: Millis,
     /// Times before it that passed without a run.
     pub(crate) missed: u64,
+    /// Of whoever waits for it, when it was asked for beside the plan.
+    pub(crate) request: Option<Uuid>,
 }
 
 /// All plans of one agent.
@@ -44,6 +48,17 @@ pub(crate) struct Schedule {
     heap: BinaryHeap<Reverse<(Millis, MonitorId)>>,
     /// Runs under way, those of monitors that are not planned any more included: they may return before the run ends.
     running: HashSet<MonitorId>,
+    /// Runs beside the plan, in the order in which they were asked for.
+    asked: VecDeque<Asked>,
+    /// The next of them comes no earlier.
+    asked_from: Millis,
+}
+
+#[derive(Debug, PartialEq)]
+struct Asked {
+    monitor: MonitorId,
+    request: Option<Uuid>,
+    at: Millis,
 }
 
 #[derive(Debug)]
@@ -57,7 +72,14 @@ struct Plan {
 impl Schedule {
     /// Nothing planned.
     pub(crate) fn new(agent: AgentId) -> Self {
-        Self { agent, plans: HashMap::new(), heap: BinaryHeap::new(), running: HashSet::new() }
+        Self {
+            agent,
+            plans: HashMap::new(),
+            heap: BinaryHeap::new(),
+            running: HashSet::new(),
+            asked: VecDeque::new(),
+            asked_from: 0,
+        }
     }
 
     /// From now on exactly these monitors. What did not change keeps its plan.
@@ -77,10 +99,25 @@ impl Schedule {
             self.plans.insert(monitor, plan);
         }
         self.heap = self.plans.iter().map(|(monitor, plan)| Reverse((plan.next, *monitor))).collect();
+        self.asked.retain(|asked| self.plans.contains_key(&asked.monitor));
+    }
+
+    /// Somebody wants a run of this monitor now; what is not planned here is passed over. A run without a request that waits already
+    /// is not asked for twice.
+    pub(crate) fn ask(&mut self, now: Millis, monitor: MonitorId, request: Option<Uuid>) {
+        let waits = || self.asked.iter().any(|asked| asked.monitor == monitor && asked.request == request);
+        if self.plans.contains_key(&monitor) && self.asked.len() < ASKED && !waits() {
+            self.asked.push_back(Asked { monitor, request, at: now });
+        }
     }
 
     /// When something is due next.
     pub(crate) fn next_at(&mut self) -> Option<Millis> {
+        let asked = self.next_asked().map(|index| self.asked[index].at.max(self.asked_from));
+        self.next_planned().into_iter().chain(asked).min()
+    }
+
+    fn next_planned(&mut self) -> Option<Millis> {
         while let Some(Reverse((at, monitor))) = self.heap.peek() {
             if self.plans.get(monitor).is_some_and(|plan| plan.next == *at) {
                 return Some(*at);
@@ -92,7 +129,25 @@ impl Schedule {
 
     /// Takes the run that has been due for the longest, if any is due. It counts as running until [`Schedule::finished`].
     pub(crate) fn take(&mut self, now: Millis) -> Option<Due> {
-        while self.next_at().is_some_and(|at| at <= now) {
+        self.take_asked(now).or_else(|| self.take_planned(now))
+    }
+
+    /// What was asked for stands in nobody's plan: the time that falls due meanwhile is missed as with any long run.
+    fn take_asked(&mut self, now: Millis) -> Option<Due> {
+        let asked = self.next_asked().filter(|_| now >= self.asked_from)?;
+        let Asked { monitor, request, at } = self.asked.remove(asked)?;
+        self.asked_from = now + ASKED_EVERY;
+        self.running.insert(monitor);
+        Some(Due { monitor, planned: at, missed: 0, request })
+    }
+
+    /// The first whose monitor does not run.
+    fn next_asked(&self) -> Option<usize> {
+        self.asked.iter().position(|asked| !self.running.contains(&asked.monitor))
+    }
+
+    fn take_planned(&mut self, now: Millis) -> Option<Due> {
+        while self.next_planned().is_some_and(|at| at <= now) {
             let Some(Reverse((_, monitor))) = self.heap.pop() else { break };
             let grid = self.phase(monitor);
             let Some(plan) = self.plans.get_mut(&monitor) else { continue };
@@ -105,7 +160,7 @@ impl Schedule {
                 plan.missed += 1;
                 continue;
             }
-            return Some(Due { monitor, planned, missed: std::mem::take(&mut plan.missed) });
+            return Some(Due { monitor, planned, missed: std::mem::take(&mut plan.missed), request: None });
         }
         None
     }
@@ -155,6 +210,10 @@ pub(crate) const SHORTEST: Millis = 1_000;
 const SPREAD: Millis = 120_000;
 /// The first run of a new monitor comes within this.
 const FIRST_WITHIN: Millis = 5_000;
+/// Between two runs beside the plan: twenty a second.
+const ASKED_EVERY: Millis = 50;
+/// Runs that wait beside the plan at most.
+const ASKED: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

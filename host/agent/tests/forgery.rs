@@ -185,7 +185,15 @@ async fn honest(fake: &Fake, path: &str, headers: &HeaderMap, body: &[u8], forge
             ok(answer, Stamp { agent, generation: 1, lease, counter: 0 })
         }
         "/v1/hello" => ok(json!({"lease": "lease", "cursor": {"epoch": 0, "seq": 0}}), stamp()),
-        "/v1/config" if headers.contains_key("if-none-match") => std::future::pending().await,
+        "/v1/config" if headers.contains_key("if-none-match") => {
+            Answer { status: 304, etag: "\"1\"", body: Vec::new(), stamp: stamp() }
+        }
+        "/v1/pushes" => std::future::pending().await,
+        // A control plane that opens no streams.
+        "/v1/stream" => {
+            let problem = json!({"code": wire::Problem::NOT_FOUND, "detail": "no streams here"});
+            Answer { status: 404, ..ok(problem, stamp()) }
+        }
         "/v1/config" => {
             let monitor = json!({"id": uuid::Uuid::from_u128(9), "name": "shop", "check": "htp", "interval_ms": 1000,
                 "timeout_ms": 500, "config": {}, "digest": "d"});
@@ -224,6 +232,7 @@ fn settings(data: &Path, control: &str) -> agent::Settings {
         compiler: sandbox::Compiler::InProcess,
         concurrency: 2,
         ca_file: None,
+        proxy: agent::Proxy::default(),
         secrets_dir: data.to_owned(),
         rotate_every: agent::Settings::ROTATE_EVERY,
         spool: agent::Budget::default(),

@@ -50,6 +50,7 @@ async fn check(part: &str, kind: &[u8; 2]) {
         compiler: sandbox::Compiler::InProcess,
         concurrency: 1,
         ca_file: None,
+        proxy: agent::Proxy::default(),
         secrets_dir: data.clone(),
         rotate_every: agent::Settings::ROTATE_EVERY,
         spool: agent::Budget::default(),

@@ -48,6 +48,15 @@ pub(crate) struct Args {
     /// PEM file of certificate authorities trusted for the control plane beside the system's
     #[arg(long, env = "PICKET_CA_FILE", hide_env_values = true, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Proxy on the way to the control plane: http://host:port. Default: HTTPS_PROXY, ALL_PROXY and NO_PROXY, but for this machine
+    #[arg(long, env = "PICKET_PROXY", hide_env_values = true, value_name = "URL")]
+    proxy: Option<Secret>,
+    /// User for the proxy; may stand in its address as well
+    #[arg(long, env = "PICKET_PROXY_USER", hide_env_values = true, value_name = "NAME")]
+    proxy_user: Option<String>,
+    /// Password for the proxy. Better as variable or in the file: others on this machine see the command line
+    #[arg(long, env = "PICKET_PROXY_PASSWORD", hide_env_values = true, value_name = "TEXT")]
+    proxy_password: Option<Secret>,
     /// Directory of the bundled checks, NAME.wasm each. Default: plugins beside the program, beside its directory, or /usr/lib/picket/plugins
     #[arg(long, env = "PICKET_PLUGINS", hide_env_values = true, value_name = "DIR")]
     plugins: Option<PathBuf>,
@@ -125,6 +134,11 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
         compiler: crate::plugin_compile::compiler()?,
         concurrency: usize::from(args.concurrency),
         ca_file: args.ca_file,
+        proxy: agent::Proxy {
+            url: args.proxy.map(|proxy| proxy.0),
+            user: args.proxy_user,
+            password: args.proxy_password.map(|password| password.0),
+        },
         secrets_dir: args.secrets_dir,
         spool: agent::Budget {
             bytes: Some(args.spool_bytes),

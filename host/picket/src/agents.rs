@@ -172,7 +172,7 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
     Ok(0)
 }
 
-const HEADINGS: &[&str] = &["agent", "location", "state", "last seen", "version", "pending"];
+const HEADINGS: &[&str] = &["agent", "location", "state", "last seen", "version", "pending", "by"];
 
 fn table(agents: &[AgentView], mut columns: Columns, now: Timestamp) -> String {
     for agent in agents {
@@ -183,6 +183,7 @@ fn table(agents: &[AgentView], mut columns: Columns, now: Timestamp) -> String {
             output::or_dash(agent.last_seen.map(|at| output::ago(at, now))),
             output::or_dash(agent.version.as_ref()),
             output::or_dash(agent.pending),
+            output::or_dash(agent.transport),
         ]);
     }
     columns.text()
@@ -319,7 +320,7 @@ mod tests {
                 last_seen: Some("2026-11-20T18:00:00.000Z".parse().unwrap()),
                 version: Some("0.1.0".into()),
                 pending: Some(0),
-                transport: None,
+                transport: Some(wire::admin::Transport::Stream),
                 created_at: Timestamp::default(),
                 warnings: vec![],
                 recoveries: 0,
@@ -342,9 +343,9 @@ mod tests {
             table(&agents, Columns::with(HEADINGS, false, None), "2026-11-20T18:00:03.000Z".parse().unwrap());
         assert_eq!(
             text,
-            "AGENT   LOCATION  STATE      LAST SEEN  VERSION  PENDING\n\
-             edge-1  dc1       connected  3 s ago    0.1.0    0\n\
-             edge-2  dc2       created    -          -        -"
+            "AGENT   LOCATION  STATE      LAST SEEN  VERSION  PENDING  BY\n\
+             edge-1  dc1       connected  3 s ago    0.1.0    0        stream\n\
+             edge-2  dc2       created    -          -        -        -"
         );
     }
 }

@@ -15,7 +15,7 @@ use crate::failure::{Failure, exit};
 use crate::output;
 use crate::plugin;
 use crate::yaml::Document;
-use report::Made;
+pub(crate) use report::Made;
 
 /// Run a check once, here and now, without agent and control plane
 ///

@@ -26,9 +26,9 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
 }
 
 fn sentence(agent: &agent::health::Healthy) -> String {
-    let agent::health::Healthy { name, location, monitors, pending, version, .. } = agent;
+    let agent::health::Healthy { name, location, monitors, pending, version, transport, .. } = agent;
     let link = match (&agent.trouble, agent.connected) {
-        (_, true) => "connected".to_owned(),
+        (_, true) => transport.map_or("connected".to_owned(), |way| format!("connected by {way}")),
         (Some(trouble), false) => format!("cut off: {}", output::printable(trouble)),
         (None, false) => "cut off".to_owned(),
     };

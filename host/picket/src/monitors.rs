@@ -1,4 +1,6 @@
-//! `picket monitors`: apply a file, list, show, delete.
+//! `picket monitors`: apply a file, list, show, run now, delete.
+
+mod run;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,7 +16,7 @@ use crate::failure::{Failure, exit};
 use crate::output::{self, Columns, Entry};
 use crate::yaml::Document;
 
-/// Apply, list, show and delete monitors
+/// Apply, list, show, run and delete monitors
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -59,6 +61,24 @@ enum Verb {
         #[command(flatten)]
         access: Access,
     },
+    /// Run a monitor now, beside its plan, on its agents, and print what they find
+    #[command(after_help = RUN_AFTER_HELP)]
+    Run {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        monitor: String,
+        /// Only at this location
+        #[arg(long, value_name = "LOCATION")]
+        location: Option<String>,
+        /// How long to wait for the agents, 1s to 50s
+        #[arg(long, default_value = "30s", value_name = "TIME", value_parser = run::timeout)]
+        timeout: std::time::Duration,
+        /// Print the answer as one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        access: Access,
+    },
     /// Delete a monitor: its results stay
     Delete {
         /// Its name
@@ -68,6 +88,13 @@ enum Verb {
         access: Access,
     },
 }
+
+const RUN_AFTER_HELP: &str = "\
+Exit status, as of picket check; the worst where it runs at several locations:
+  0  up
+  1  degraded
+  2  down
+  3  error: the check could not be made, no agent answered, or the command line is wrong";
 
 pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure> {
     match args.verb {
@@ -107,6 +134,17 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
             } else {
                 output::line(&page(&monitor))?;
             }
+        }
+        Verb::Run { monitor, location, timeout, json, access } => {
+            let wanted = run::Wanted { monitor, location, timeout };
+            let ran = match access.client(matches) {
+                Ok(client) => run::now(&client, &wanted, json).await,
+                Err(failure) => Err(failure),
+            };
+            return Ok(ran.unwrap_or_else(|failure| match failure.print() {
+                0 => 0,
+                _ => crate::check::ERROR,
+            }));
         }
         Verb::Delete { monitor, access } => {
             access.client(matches)?.delete(&format!("/monitors/{}", client::segment(&monitor))).await?;

@@ -16,6 +16,8 @@ pub struct Field {
     port: u16,
     control: Option<Process>,
     environment: Vec<(String, String)>,
+    /// The file of authorities to trust, where the control plane speaks TLS.
+    trusted: Option<String>,
 }
 
 impl Field {
@@ -34,7 +36,8 @@ impl Field {
         let prefix = format!("picket-{name}-");
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory");
         prepare(dir.path());
-        let mut field = Self { dir, port: process::free_port(), control: None, environment: Vec::new() };
+        let (port, environment) = (process::free_port(), Vec::new());
+        let mut field = Self { dir, port, control: None, environment, trusted: None };
         field.start_control();
         field
     }
@@ -46,7 +49,18 @@ impl Field {
 
     /// The control plane's URL.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.trusted.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// The control plane's port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From its next start on the control plane speaks TLS, with a certificate of an authority in this file.
+    pub fn use_tls(&mut self, trusted: &str) {
+        self.trusted = Some(trusted.to_owned());
     }
 
     /// Starts the control plane on its data, and waits until it answers.
@@ -59,6 +73,7 @@ impl Field {
         let listen = format!("127.0.0.1:{}", self.port);
         let mut command = process::command(["control", "--data"]);
         command.arg(self.path("cp")).args(["--listen", &listen]).args(options);
+        command.env("RUST_LOG", "info,picket_control=debug");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut control = Process::start(&mut command, self.path("control.log"));
         until("the control plane answers", Duration::from_secs(60), || {
@@ -102,6 +117,9 @@ impl Field {
             .current_dir(self.dir.path())
             .env("PICKET_CONTROL", self.url())
             .env("PICKET_API_TOKEN", self.token());
+        if let Some(trusted) = &self.trusted {
+            command.env("PICKET_CA_FILE", trusted);
+        }
         command
     }
 

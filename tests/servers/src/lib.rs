@@ -4,12 +4,13 @@
 //! ends what it started, by process id, and removes the directory; nothing is left behind. Everything here is blocking and
 //! needs no runtime: call it from a plain thread, or through `spawn_blocking`.
 //!
-//! nginx, knot and PostgreSQL are the programs of Debian's packages; where one is missing, `start` answers with
+//! nginx, knot, PostgreSQL and tinyproxy are the programs of Debian's packages; where one is missing, `start` answers with
 //! [`Error::Missing`], which names the package. The rest runs inside this process on threads of its own.
 
 mod certificates;
 mod knot;
 mod listener;
+mod middlebox;
 mod nginx;
 mod pair;
 mod postgres;
@@ -17,16 +18,19 @@ mod process;
 mod relay;
 mod starttls;
 mod tcp;
+mod tinyproxy;
 mod tls;
 
 pub use certificates::{Authority, Identity, Shape};
 pub use knot::Knot;
+pub use middlebox::{Middlebox, Upgrade};
 pub use nginx::{Nginx, PASSWORD as NGINX_PASSWORD, TOKEN as NGINX_TOKEN, USER as NGINX_USER};
 pub use pair::Pair;
 pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres, USER as POSTGRES_USER};
 pub use relay::{Link, Relay};
 pub use starttls::{Starttls, StarttlsServer};
 pub use tcp::{BlackHole, Manner, TcpServer, closed_port};
+pub use tinyproxy::{PASSWORD as PROXY_PASSWORD, Tinyproxy, USER as PROXY_USER};
 pub use tls::{TlsServer, Versions};
 
 use std::path::PathBuf;

@@ -76,7 +76,7 @@ fn carry(near: TcpStream, to: u16, link: &Arc<AtomicU8>) {
 }
 
 /// Moves bytes one way until either side ends or the link is cut.
-fn pump(mut from: TcpStream, mut to: TcpStream, link: &AtomicU8) {
+pub(crate) fn pump(mut from: TcpStream, mut to: TcpStream, link: &AtomicU8) {
     // The link is looked at between two reads.
     let _ = from.set_read_timeout(Some(Duration::from_millis(50)));
     let mut buffer = vec![0; 64 * 1024];

@@ -83,7 +83,7 @@ fn times_that_passed_are_counted_and_not_replayed() {
     let settled = play(&mut schedule, 30_000).last().unwrap().planned;
     let asleep_until = settled + 3_600_000;
     let due = schedule.take(asleep_until + 1).unwrap();
-    assert_eq!(due, Due { monitor: monitor(1), planned: asleep_until, missed: 359 });
+    assert_eq!(due, Due { monitor: monitor(1), planned: asleep_until, missed: 359, request: None });
     schedule.finished(monitor(1));
     assert_eq!(schedule.take(asleep_until + 1), None);
     let due = schedule.take(asleep_until + 10_000).unwrap();
@@ -162,4 +162,49 @@ fn a_hundred_thousand_monitors_run_once_each_a_minute() {
     let busiest =
         minute.chunk_by(|a, b| a.planned / 1_000 == b.planned / 1_000).map(<[_]>::len).max().unwrap();
     assert!(busiest < 2_000, "{busiest} in one second");
+}
+
+#[test]
+fn a_run_that_is_asked_for_comes_at_once_and_leaves_the_plan_as_it_is() {
+    let mut asked = schedule(0, [wanted(1, 60_000)]);
+    let mut plain = schedule(0, [wanted(1, 60_000)]);
+    let request = Some(Uuid::from_u128(9));
+    assert_eq!((play(&mut asked, 70_000).len(), play(&mut plain, 70_000).len()), (2, 2));
+    asked.ask(70_001, monitor(1), request);
+    assert_eq!(asked.next_at(), Some(70_001));
+    let due = asked.take(70_001);
+    assert_eq!(due, Some(Due { monitor: monitor(1), planned: 70_001, missed: 0, request }));
+    asked.finished(monitor(1));
+    assert_eq!(play(&mut asked, 400_000), play(&mut plain, 400_000));
+}
+
+#[test]
+fn two_runs_of_one_monitor_never_overlap_when_one_is_asked_for() {
+    let mut schedule = schedule(0, [wanted(1, 60_000)]);
+    let planned = schedule.take(5_000).expect("the first run");
+    schedule.ask(5_001, monitor(1), None);
+    schedule.ask(5_002, monitor(1), None);
+    assert_eq!(schedule.take(5_003), None);
+    assert!(schedule.next_at() > Some(5_003), "it waits for the end of the run, not for a time");
+    schedule.finished(planned.monitor);
+    assert_eq!(schedule.take(5_004).map(|due| due.planned), Some(5_001));
+    schedule.finished(monitor(1));
+    assert_eq!(schedule.take(5_100), None, "twice without a request is once");
+}
+
+#[test]
+fn runs_that_are_asked_for_come_at_most_twenty_a_second() {
+    let mut schedule = schedule(0, (0..100).map(|n| wanted(n, 3_600_000)));
+    play(&mut schedule, 5_000);
+    let now = 200_000;
+    play(&mut schedule, now);
+    (0..200).for_each(|n| schedule.ask(now, monitor(n), None));
+    let runs = play(&mut schedule, now + 60_000);
+    assert_eq!(runs.len(), 100, "those that are not here are passed over");
+    let mut schedule = self::schedule(0, (0..100).map(|n| wanted(n, 3_600_000)));
+    play(&mut schedule, now);
+    (0..100).for_each(|n| schedule.ask(now, monitor(n), None));
+    assert_eq!(play(&mut schedule, now + 999).len(), 20);
+    schedule.replace(now + 999, []);
+    assert_eq!(schedule.next_at(), None, "what is not planned any more is not asked for either");
 }

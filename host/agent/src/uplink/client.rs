@@ -17,6 +17,7 @@ use wire::signature::{self, Asked, Stamp, header, token_sha256};
 use wire::token::{AskChallenge, Challenge, Recover, Rotate, Rotated};
 use wire::{API, Problem};
 
+use super::stream::Stream;
 use super::token::Said;
 use super::transport::{Answer, Request, Transport};
 use crate::identity::Identity;
@@ -24,17 +25,19 @@ use crate::identity::Identity;
 /// Speaks as one agent.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    transport: Transport,
+    pub(super) transport: Transport,
     /// A rotation puts another one there; each request is made with the one that is there when it begins.
-    identity: watch::Receiver<Arc<Identity>>,
+    pub(super) identity: watch::Receiver<Arc<Identity>>,
+    /// The stream while one is open.
+    pub(super) stream: watch::Sender<Option<Arc<Stream>>>,
     /// What answers say about the token, for whoever keeps it. One that does not fit is said again with the next answer.
     said: mpsc::Sender<Said>,
 }
 
 /// In whose name one request is made.
-struct Voice {
-    identity: Arc<Identity>,
-    stamp: Stamp,
+pub(super) struct Voice {
+    pub(super) identity: Arc<Identity>,
+    pub(super) stamp: Stamp,
 }
 
 /// A lease, shared by everything that speaks within it.
@@ -87,7 +90,7 @@ impl Client {
         identity: watch::Receiver<Arc<Identity>>,
         said: mpsc::Sender<Said>,
     ) -> Self {
-        Self { transport, identity, said }
+        Self { transport, identity, said, stream: watch::Sender::new(None) }
     }
 
     /// Fetches a nonce: it signs one hello.
@@ -126,21 +129,17 @@ impl Client {
 
     /// Sends a batch.
     pub(crate) async fn results(&self, session: &Session, batch: &Batch) -> Result<Ack, Trouble> {
-        let voice = self.voice(session.lease.clone(), session.next());
-        let answer =
-            self.stamped(&voice, Method::POST, &path("/results"), json(batch), EXCHANGE, None).await?;
+        let answer = self.within(session, Method::POST, &path("/results"), json(batch), None).await?;
         read(&success(answer)?)
     }
 
-    /// Waits for a configuration other than the one with `etag`.
+    /// Fetches the configuration, if it is another one than that with `etag`.
     pub(crate) async fn configuration(
         &self,
         session: &Session,
         etag: Option<&str>,
     ) -> Result<Fetched, Trouble> {
-        let voice = self.voice(session.lease.clone(), session.next());
-        let path = path("/config?wait=20");
-        let answer = self.stamped(&voice, Method::GET, &path, Vec::new(), CONFIG, etag).await?;
+        let answer = self.within(session, Method::GET, &path("/config"), Vec::new(), etag).await?;
         let etag = answer.etag.clone();
         if answer.status == 304 {
             return Ok(Fetched { configuration: None, etag });
@@ -199,8 +198,8 @@ impl Client {
         read(&success(self.believe(&voice, &asked, answer)?)?)
     }
 
-    /// A signed exchange. `Ok` is an answer that our control plane gave to this very request.
-    async fn stamped(
+    /// A signed exchange by HTTPS. `Ok` is an answer that our control plane gave to this very request.
+    pub(super) async fn stamped(
         &self,
         voice: &Voice,
         method: Method,
@@ -209,16 +208,7 @@ impl Client {
         within: Duration,
         etag: Option<&str>,
     ) -> Result<Answer, Trouble> {
-        let Voice { identity, stamp } = voice;
-        let signature = stamp.sign_request(&identity.key, method.as_str(), path, &body);
-        let asked = Asked::new(method.as_str(), path, &body);
-        let mut request = Request::new(method, path, body, within)
-            .with(header::AGENT, &stamp.agent.to_string())
-            .with(header::GENERATION, &stamp.generation.to_string())
-            .with(header::LEASE, &stamp.lease)
-            .with(header::COUNTER, &stamp.counter.to_string())
-            .with(header::SIGNATURE, &signature)
-            .with_token(&identity.token);
+        let (mut request, asked) = voice.request(method, path, body, within);
         if let Some(etag) = etag {
             request = request.if_changed(etag);
         }
@@ -227,7 +217,7 @@ impl Client {
     }
 
     /// The answer, if our control plane gave it to what was asked. What it says about the token goes to whoever keeps it.
-    fn believe(&self, voice: &Voice, asked: &Asked, answer: Answer) -> Result<Answer, Trouble> {
+    pub(super) fn believe(&self, voice: &Voice, asked: &Asked, answer: Answer) -> Result<Answer, Trouble> {
         let Voice { identity, stamp } = voice;
         let Answer { status, etag, signature, body, .. } = &answer;
         if stamp.verify_answer(&identity.server_key, asked, *status, etag, body, signature) {
@@ -250,7 +240,7 @@ impl Client {
         let _ = self.said.try_send(said);
     }
 
-    fn voice(&self, lease: String, counter: u64) -> Voice {
+    pub(super) fn voice(&self, lease: String, counter: u64) -> Voice {
         Voice::new(self.identity(), lease, counter)
     }
 
@@ -263,6 +253,27 @@ impl Voice {
     fn new(identity: Arc<Identity>, lease: String, counter: u64) -> Self {
         let stamp = Stamp { agent: identity.agent, generation: identity.generation, lease, counter };
         Self { identity, stamp }
+    }
+
+    /// The request with all that it has to show, and what its answer is bound to.
+    pub(super) fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> (Request, Asked) {
+        let Self { identity, stamp } = self;
+        let signature = stamp.sign_request(&identity.key, method.as_str(), path, &body);
+        let asked = Asked::new(method.as_str(), path, &body);
+        let request = Request::new(method, path, body, within)
+            .with(header::AGENT, &stamp.agent.to_string())
+            .with(header::GENERATION, &stamp.generation.to_string())
+            .with(header::LEASE, &stamp.lease)
+            .with(header::COUNTER, &stamp.counter.to_string())
+            .with(header::SIGNATURE, &signature)
+            .with_token(&identity.token);
+        (request, asked)
     }
 }
 
@@ -283,7 +294,7 @@ fn said(answer: &Answer, generation: u64) -> Said {
 
 impl Session {
     /// The counter of the next request.
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.counter.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -322,12 +333,12 @@ impl Trouble {
     }
 }
 
-fn path(end: &str) -> String {
+pub(super) fn path(end: &str) -> String {
     format!("{API}{end}")
 }
 
 /// A signed answer that is a success, or the problem in it.
-fn success(answer: Answer) -> Result<Answer, Trouble> {
+pub(super) fn success(answer: Answer) -> Result<Answer, Trouble> {
     if (200..300).contains(&answer.status) {
         return Ok(answer);
     }
@@ -342,12 +353,10 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("messages are made of strings, finite numbers and lists")
 }
 
-fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Trouble> {
+pub(super) fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Trouble> {
     serde_json::from_slice(&answer.body)
         .map_err(|e| Trouble::Network(format!("answered {} with something unreadable: {e}", answer.status)))
 }
 
 /// For an exchange as a whole.
 pub(crate) const EXCHANGE: Duration = Duration::from_secs(15);
-/// For one that waits for a change.
-const CONFIG: Duration = Duration::from_secs(30);

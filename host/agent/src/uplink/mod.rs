@@ -24,9 +24,13 @@ mod hello;
 mod lanes;
 pub(crate) mod lease;
 mod machine;
+pub(crate) mod proxy;
+pub(crate) mod pushes;
 pub(crate) mod retry_after;
+pub(crate) mod stream;
 pub(crate) mod token;
 pub(crate) mod transport;
+mod way;
 
 /// How the agent stands with its control plane.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
+use wire::push::Push;
 
 use super::client::{Client, Session, Trouble};
+use super::pushes::Subscription;
 use crate::clock;
 use crate::duty::Duty;
 use crate::identity::keeper::Keeper;
@@ -40,6 +42,7 @@ pub(crate) struct Tokens {
     rotation: Rotation,
     sessions: watch::Receiver<Option<Arc<Session>>>,
     said: mpsc::Receiver<Said>,
+    pushes: Subscription,
 }
 
 impl Tokens {
@@ -50,10 +53,11 @@ impl Tokens {
         keeper: Keeper,
         sessions: watch::Receiver<Option<Arc<Session>>>,
         said: mpsc::Receiver<Said>,
+        pushes: Subscription,
     ) -> Self {
         let (pending, age) = (keeper.has_pending(), keeper.age(clock::wall()));
         let rotation = Rotation::new(settings.rotate_every, pending, age, clock::boot(), rand::random());
-        Self { client, keeper, rotation, sessions, said }
+        Self { client, keeper, rotation, sessions, said, pushes }
     }
 
     /// Runs for ever.
@@ -81,6 +85,7 @@ impl Tokens {
     async fn rest(&mut self, time: Duration) -> Result<(), Problem> {
         tokio::select! {
             Some(said) = self.said.recv() => self.take(said),
+            push = self.pushes.next() => if push == Push::Rotate { self.rotation.ask() },
             Ok(()) = self.sessions.changed() => {}
             () = sleep(time.min(NAP)) => {}
         }

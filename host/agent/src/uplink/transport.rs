@@ -1,17 +1,20 @@
-//! The agent's door to the control plane: one HTTPS exchange, bounded in time and size, without redirects. It judges no answer.
+//! The agent's door to the control plane: one HTTPS exchange, bounded in time and size, without redirects, or one that becomes a
+//! stream. It judges no answer.
 
 use std::error::Error as _;
 use std::path::Path;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Method, Url};
+use reqwest::{Certificate, Method, StatusCode, Upgraded, Url};
 use wire::BODY_LIMIT;
 use wire::signature::header;
 
+use super::proxy::{Chosen, Proxy};
 use super::retry_after;
 use crate::Error;
 
@@ -19,7 +22,10 @@ use crate::Error;
 #[derive(Clone, Debug)]
 pub(crate) struct Transport {
     http: reqwest::Client,
+    /// HTTP/1.1 only, which is where a connection can be upgraded.
+    upgrading: reqwest::Client,
     base: Url,
+    proxy: Option<Chosen>,
 }
 
 /// One request.
@@ -34,6 +40,14 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
     /// For all of it, from the name's lookup to the answer's last byte.
     pub(crate) within: Duration,
+}
+
+/// What became of a request to switch protocols.
+pub(crate) enum Switched {
+    /// They were switched: whoever is there speaks WebSocket from now on.
+    Open(Upgraded),
+    /// Whatever answered instead.
+    Refused(Answer),
 }
 
 /// Whatever answered. Who it was says the signature, if anything.
@@ -54,32 +68,48 @@ pub(crate) struct Answer {
 
 impl Transport {
     /// Prepares exchanges with `base`: `https://`, or `http://` where it does not leave the machine.
-    pub(crate) fn new(base: &Url, ca_file: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn new(base: &Url, ca_file: Option<&Path>, proxy: &Proxy) -> Result<Self, Error> {
         let loopback = check(base)?;
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .redirect(Policy::none())
-            .no_gzip()
-            .no_zstd()
-            .tcp_keepalive(CONNECT)
-            .user_agent(concat!("picket-agent/", env!("CARGO_PKG_VERSION")));
-        if loopback {
-            builder = builder.no_proxy();
+        let proxy = proxy.choose(base, loopback, Matcher::from_env)?;
+        if let Some(proxy) = &proxy {
+            tracing::info!(proxy = proxy.address(), "the control plane is reached by a proxy");
         }
-        if base.scheme() == "http" {
-            // No certificate is ever looked at: do not read the system's, which an image without any could not give.
-            builder = builder.tls_certs_only([]);
-        }
-        if let Some(path) = ca_file {
-            builder = builder.tls_certs_merge(authorities(path)?);
-        }
-        let http = builder.build().map_err(|e| {
-            Error::Usage(format!(
-                "cannot speak TLS to {base}: {}; give certificate authorities with --ca-file",
-                chain(&e)
-            ))
-        })?;
-        Ok(Self { http, base: base.clone() })
+        let builder = || {
+            let mut builder = reqwest::Client::builder()
+                .connect_timeout(CONNECT)
+                .redirect(Policy::none())
+                .no_gzip()
+                .no_zstd()
+                .tcp_keepalive(CONNECT)
+                .no_proxy()
+                .user_agent(concat!("picket-agent/", env!("CARGO_PKG_VERSION")));
+            if base.scheme() == "http" && proxy.as_ref().is_none_or(|proxy| proxy.url.scheme() == "http") {
+                // No certificate is ever looked at: do not read the system's, which an image without any could not give.
+                builder = builder.tls_certs_only([]);
+            }
+            if let Some(path) = ca_file {
+                builder = builder.tls_certs_merge(authorities(path)?);
+            }
+            if let Some(Chosen { url, credentials }) = &proxy {
+                let mut hop = reqwest::Proxy::all(url.clone()).map_err(|e| Error::Usage(chain(&e)))?;
+                if let Some(credentials) = credentials {
+                    hop = hop.custom_http_auth(credentials.clone());
+                }
+                builder = builder.proxy(hop);
+            }
+            Ok(builder)
+        };
+        let built = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|e| {
+                Error::Usage(format!(
+                    "cannot speak TLS to {base}: {}; give certificate authorities with --ca-file",
+                    chain(&e)
+                ))
+            })
+        };
+        let http = built(builder()?)?;
+        let upgrading = built(builder()?.http1_only().pool_max_idle_per_host(0))?;
+        Ok(Self { http, upgrading, base: base.clone(), proxy })
     }
 
     /// The control plane's address, for messages.
@@ -89,13 +119,32 @@ impl Transport {
 
     /// One exchange; an error is one line for a person. Dropping the future cuts the connection.
     pub(crate) async fn exchange(&self, request: Request) -> Result<Answer, String> {
+        self.read(self.send(&self.http, request).await?).await
+    }
+
+    /// One exchange that asks to switch protocols, on a connection of its own.
+    pub(crate) async fn upgrade(&self, request: Request) -> Result<Switched, String> {
+        let incoming = self.send(&self.upgrading, request).await?;
+        if incoming.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return self.read(incoming).await.map(Switched::Refused);
+        }
+        incoming.upgrade().await.map(Switched::Open).map_err(|e| self.explain(&e.without_url()))
+    }
+
+    async fn send(&self, http: &reqwest::Client, request: Request) -> Result<reqwest::Response, String> {
         let url = self.base.join(&request.path).map_err(|e| e.to_string())?;
-        let mut outgoing =
-            self.http.request(request.method, url).headers(request.headers).timeout(request.within);
+        let mut outgoing = http.request(request.method, url).headers(request.headers).timeout(request.within);
         if !request.body.is_empty() {
             outgoing = outgoing.header(CONTENT_TYPE, "application/json").body(request.body);
         }
-        let mut incoming = outgoing.send().await.map_err(|e| chain(&e.without_url()))?;
+        outgoing.send().await.map_err(|e| self.explain(&e.without_url()))
+    }
+
+    async fn read(&self, mut incoming: reqwest::Response) -> Result<Answer, String> {
+        // A control plane never says so.
+        if let (Some(proxy), StatusCode::PROXY_AUTHENTICATION_REQUIRED) = (&self.proxy, incoming.status()) {
+            return Err(proxy.unauthorized());
+        }
         let text = |name: &str| {
             let value = incoming.headers().get(name).and_then(|value| value.to_str().ok());
             value.unwrap_or_default().to_owned()
@@ -108,13 +157,18 @@ impl Transport {
             content_type: text(CONTENT_TYPE.as_str()),
             body: Vec::new(),
         };
-        while let Some(chunk) = incoming.chunk().await.map_err(|e| chain(&e.without_url()))? {
+        while let Some(chunk) = incoming.chunk().await.map_err(|e| self.explain(&e.without_url()))? {
             if answer.body.len() + chunk.len() > BODY_LIMIT {
                 return Err(format!("the answer is larger than {BODY_LIMIT} bytes"));
             }
             answer.body.extend_from_slice(&chunk);
         }
         Ok(answer)
+    }
+
+    fn explain(&self, error: &reqwest::Error) -> String {
+        let text = chain(error);
+        self.proxy.as_ref().and_then(|proxy| proxy.explain(&text)).unwrap_or(text)
     }
 }
 
@@ -136,6 +190,15 @@ impl Request {
         value.set_sensitive(true);
         self.headers.insert(AUTHORIZATION, value);
         self
+    }
+
+    /// Asks to switch to WebSocket. The key is a formality of RFC 6455: what answers proves itself by its signature.
+    pub(crate) fn upgrading(self, key: &[u8; 16]) -> Self {
+        use base64::Engine as _;
+        self.with("connection", "upgrade")
+            .with("upgrade", "websocket")
+            .with("sec-websocket-version", "13")
+            .with("sec-websocket-key", &base64::engine::general_purpose::STANDARD.encode(key))
     }
 
     /// Asks for a change only. An ETag that is no header value asks for everything.

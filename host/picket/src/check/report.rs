@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 
 use sandbox::{Failure, Mistake, Outcome};
 use serde::Serialize;
-use wire::results::{Finding, Metric, Phases, State};
+use wire::results::{Finding, Metric, Phases, RunResult, State};
 
 use super::config::Setting;
 use crate::output;
 
 /// One run, as `--json` prints it.
 #[derive(Debug, Serialize)]
-pub(super) struct Made {
+pub(crate) struct Made {
     pub(super) state: State,
     pub(super) code: String,
     pub(super) summary: String,
@@ -27,6 +27,25 @@ pub(super) struct Made {
     /// What the check noted; not part of a result.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) log: Vec<String>,
+}
+
+impl From<RunResult> for Made {
+    fn from(result: RunResult) -> Self {
+        Self {
+            state: result.state,
+            code: result.code,
+            summary: result.summary,
+            findings: result.findings,
+            metrics: result.metrics,
+            attributes: result.attributes,
+            phases: result.phases,
+            remote_address: result.remote_address,
+            evidence: result.evidence,
+            plugin_digest: result.plugin_digest.unwrap_or_default(),
+            duration_ms: result.duration_ms,
+            log: Vec::new(),
+        }
+    }
 }
 
 impl Made {
@@ -120,7 +139,7 @@ impl Made {
     }
 
     /// As a Nagios plugin's.
-    pub(super) fn exit_status(&self) -> u8 {
+    pub(crate) fn exit_status(&self) -> u8 {
         match self.state {
             State::Up => 0,
             State::Degraded => 1,
@@ -130,7 +149,7 @@ impl Made {
     }
 
     /// For a person; a monitoring system, which is no terminal, gets the metrics on the first line.
-    pub(super) fn text(&self, terminal: bool) -> String {
+    pub(crate) fn text(&self, terminal: bool) -> String {
         let mut text = format!(
             "{}: {} ({})",
             output::coloured(self.state.as_str()),
