@@ -75,7 +75,7 @@ pub const FRAME_LIMIT: usize = 2 * BODY_LIMIT + 64 * 1024;
 /// Seconds between two pings; both sides send them.
 pub const PING_S: u64 = 10;
 
-/// A stream on which nothing came for so many seconds is dead. Two pings were missed.
+/// A stream on which nothing came for so many seconds is dead for the control plane. Two pings were missed.
 pub const DEAD_S: u64 = 25;
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::Upgraded;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use wire::stream::{DEAD_S, Down, FRAME_LIMIT, PING_S, Up};
+use wire::stream::{Down, FRAME_LIMIT, PING_S, Up};
 
 use super::transport::Answer;
 
@@ -109,11 +109,13 @@ impl Connection {
     pub(crate) async fn run(mut self, mut heard: impl FnMut(Heard) -> bool) -> &'static str {
         let mut ping = interval(Duration::from_secs(PING_S));
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = Instant::now();
+        // Since when something is on its way that the other side answers at once, and nothing came.
+        let mut unanswered = None;
         loop {
+            let silent = sleep_until(unanswered.unwrap_or_else(Instant::now) + SILENT);
             let going = tokio::select! {
                 message = self.socket.next() => {
-                    last = Instant::now();
+                    unanswered = None;
                     match message {
                         Some(Ok(Message::Text(text))) => self.take(&text, &mut heard),
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
@@ -126,12 +128,18 @@ impl Connection {
                     // Whoever waited and left is forgotten here.
                     self.waiting.retain(|_, answer| !answer.is_closed());
                     self.waiting.insert(counter, answer);
-                    self.send(Message::text(frame)).await
+                    unanswered.get_or_insert_with(Instant::now);
+                    // Its answer may take a while; that of a ping may not.
+                    match self.send(Message::text(frame)).await {
+                        Ok(()) => self.send(Message::Ping(Default::default())).await,
+                        Err(end) => Err(end),
+                    }
                 }
-                _ = ping.tick() => match last.elapsed() > DEAD {
-                    true => Err("nothing was heard for too long"),
-                    false => self.send(Message::Ping(Default::default())).await,
-                },
+                _ = ping.tick() => {
+                    unanswered.get_or_insert_with(Instant::now);
+                    self.send(Message::Ping(Default::default())).await
+                }
+                () = silent, if unanswered.is_some() => Err("nothing was heard for too long"),
                 () = self.broken.notified() => Err("a request got no answer, or one that is not the control plane's"),
             };
             if let Err(end) = going {
@@ -158,7 +166,7 @@ impl Connection {
 
     /// Sends; a peer that takes nothing any more is gone.
     async fn send(&mut self, message: Message) -> Result<(), &'static str> {
-        match timeout(DEAD, self.socket.send(message)).await {
+        match timeout(SILENT, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err("it was cut"),
             Err(_) => Err("the other side takes nothing"),
@@ -187,4 +195,6 @@ fn frame(text: &str) -> Option<Frame> {
 
 /// For the first frame.
 const FIRST: Duration = Duration::from_secs(5);
-const DEAD: Duration = Duration::from_secs(DEAD_S);
+/// A ping that is not answered for so long finds nobody: with the time between two, a dead stream is found earlier than the control
+/// plane finds it. More than the time between two pings of the control plane, which come whatever else is on its way.
+const SILENT: Duration = Duration::from_secs(12);
