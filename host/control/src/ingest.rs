@@ -208,7 +208,7 @@ impl Decision {
         let Position { epoch, seq } = position;
         match self.gaps.last_mut() {
             Some(last) if last.reason == REPEATED && (last.epoch, last.to + 1) == (epoch, seq) => {
-                last.to = seq
+                last.to = seq;
             }
             _ => self.gaps.push(gap(epoch, seq, seq, REPEATED)),
         }

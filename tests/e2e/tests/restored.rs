@@ -55,6 +55,6 @@ fn an_agent_with_a_restored_data_directory_goes_on_under_new_positions() {
 }
 
 fn copy(from: &Path, to: &Path) {
-    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
-    assert!(copied.success());
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.is_ok_and(|status| status.success()), "copying {} fails", from.display());
 }

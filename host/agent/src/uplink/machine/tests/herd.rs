@@ -97,9 +97,8 @@ fn through(away_ms: std::ops::Range<u64>, end_ms: u64) -> (u64, u64, u64) {
                     cursor: plane.cursors[n],
                     ..Greeting::default()
                 };
-                if !plane.hears(now_ms) {
-                    machine.failed(now, Failure::Network, &[], chance());
-                } else if !plane.hears(now_ms + TRIP_MS) {
+                // The nonce, then the hello.
+                if !plane.hears(now_ms) || !plane.hears(now_ms + TRIP_MS) {
                     machine.failed(now, Failure::Network, &[], chance());
                 } else if let Err(seconds) = plane.lets_in(now_ms) {
                     machine.failed(now, Failure::Busy(s(seconds)), &[], chance());
