@@ -235,7 +235,7 @@ fn gap(epoch: u64, from: u64, to: u64, reason: &str) -> Gap {
 }
 
 /// The result stands elsewhere: it was given another position after it had been stored.
-const REPEATED: &str = "repeated";
+pub(crate) const REPEATED: &str = "repeated";
 
 /// Results of one agent that are stored ahead at most; more come in order.
 const AHEAD_LIMIT: usize = 100_000;

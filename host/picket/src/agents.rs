@@ -249,7 +249,7 @@ fn welcome(created: &AgentCreated, client: &Client, image: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use wire::admin::AgentState;
+    use wire::admin::{AgentState, Warning, WarningKind};
 
     use super::*;
     use crate::client::Secret;
@@ -322,7 +322,11 @@ mod tests {
                 pending: Some(0),
                 transport: Some(wire::admin::Transport::Stream),
                 created_at: Timestamp::default(),
-                warnings: vec![],
+                warnings: vec![Warning {
+                    kind: WarningKind::Clock,
+                    since: "2026-11-20T17:00:00.000Z".parse().unwrap(),
+                    detail: "its clock is 2 h ahead of the control plane's".into(),
+                }],
                 recoveries: 0,
             },
             AgentView {
@@ -346,6 +350,12 @@ mod tests {
             "AGENT   LOCATION  STATE      LAST SEEN  VERSION  PENDING  BY\n\
              edge-1  dc1       connected  3 s ago    0.1.0    0        stream\n\
              edge-2  dc2       created    -          -        -        -"
+        );
+        let lines = warnings(&agents);
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert!(
+            line.starts_with("warning: edge-1: its clock is 2 h ahead of the control plane's (since "),
+            "{line}"
         );
     }
 }

@@ -7,6 +7,7 @@ use wire::alert::AlertView;
 
 use super::frame;
 use crate::control::Control;
+use crate::ingest::REPEATED;
 use crate::judge::Bar;
 use crate::uptime::Uptimes;
 
@@ -21,7 +22,10 @@ pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
     let shown = views.iter().filter(|view| registry.monitors.contains_key(&view.spec.name));
     let monitors: Vec<_> =
         shown.zip(bars).zip(uptimes).map(|((view, bar), up)| Line { view, bar, up }).collect();
-    let (agents, gaps) = (control.agents(), control.gaps(None, 5)?);
+    let (agents, mut gaps) = (control.agents(), control.gaps(None, GAPS_READ)?);
+    // Of these nothing is missing.
+    gaps.retain(|view| view.gap.reason != REPEATED);
+    gaps.truncate(GAPS_SHOWN);
     let body = html! {
         h1.hidden { "Overview" }
         (totals(&monitors))
@@ -184,3 +188,9 @@ fn gap_list(gaps: &[GapView], now: wire::Timestamp) -> Markup {
         }
     }
 }
+
+/// Gaps on the page.
+const GAPS_SHOWN: usize = 5;
+
+/// Gaps that are looked at for it.
+const GAPS_READ: usize = 50;
