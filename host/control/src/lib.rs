@@ -24,6 +24,7 @@ mod runs;
 mod serve;
 mod settings;
 mod store;
+mod tasks;
 mod uplink;
 mod uptime;
 mod warnings;

@@ -1,4 +1,4 @@
-//! The server: data directory, listener, TLS, the tasks beside it, and an orderly end. Owns no request.
+//! The server: data directory, listener, TLS, and an orderly end. Owns no request; what is done beside it is `tasks`'.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -22,7 +22,7 @@ use crate::clock::{self, Clock};
 use crate::control::{Control, Parts};
 use crate::identity::keys::Keys;
 use crate::store::Embedded;
-use crate::{Error, Settings, Tls, api};
+use crate::{Error, Settings, Tls, api, tasks};
 
 /// Runs the control plane until `shutdown` ends, then for at most five seconds more. `ready` learns where it listens, once it does.
 pub async fn serve(
@@ -61,12 +61,7 @@ pub(crate) async fn serve_at(
     let handle = Handle::new();
     let app = api::router(control.clone());
     let server = run(listener, tls, handle.clone(), app);
-    let tasks = [
-        tokio::spawn(settle(control.clone())),
-        tokio::spawn(forget(control.clone(), retention)),
-        tokio::spawn(watch(control.clone())),
-        tokio::spawn(crate::alert::deliver(control.clone())),
-    ];
+    let tasks = tasks::start(&control, retention);
     tracing::info!(%address, "listening");
     // Whoever does not wait for it does not want to know.
     let _ = ready.send(address);
@@ -148,51 +143,6 @@ async fn broken(control: &Arc<Control>) -> Error {
     }
 }
 
-/// Moves monitors away from agents that are gone.
-async fn settle(control: Arc<Control>) {
-    let mut ticks = tokio::time::interval(SETTLE);
-    loop {
-        ticks.tick().await;
-        let control = control.clone();
-        // A failure is in the log, and the next tick tries again.
-        let _ = tokio::task::spawn_blocking(move || control.settle().map_err(|e| crate::control::failed(&e)))
-            .await;
-    }
-}
-
-/// Looks who is silent and which alerts are due.
-async fn watch(control: Arc<Control>) {
-    let mut ticks = tokio::time::interval(WATCH);
-    loop {
-        ticks.tick().await;
-        let control = control.clone();
-        // A failure is in the log, and the next tick tries again.
-        let _ = tokio::task::spawn_blocking(move || control.watch().map_err(|e| crate::control::failed(&e)))
-            .await;
-    }
-}
-
-/// Deletes what is older than it should get.
-async fn forget(control: Arc<Control>, retention: Duration) {
-    let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-    let mut ticks = tokio::time::interval(FORGET);
-    loop {
-        ticks.tick().await;
-        let now = control.now().wall;
-        let before = now.plus_millis(-retention_ms);
-        let store = control.store.clone();
-        let work = move || {
-            while store.forget(before, now, FORGET_AT_ONCE).map_err(|e| crate::control::failed(&e))?
-                == FORGET_AT_ONCE
-            {}
-            store.forget_alerts(before).map_err(|e| crate::control::failed(&e))?;
-            Ok::<_, wire::Problem>(())
-        };
-        // A failure is in the log, and the next tick tries again.
-        let _ = tokio::task::spawn_blocking(work).await;
-    }
-}
-
 /// The directory and those above it, for the owner only.
 fn make(data: &Path) -> Result<(), Error> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
@@ -232,17 +182,5 @@ const HEADERS: Duration = Duration::from_secs(10);
 /// How long requests that run may go on after the shutdown.
 const LAST_REQUESTS: Duration = Duration::from_secs(4);
 
-/// How often presence is looked at.
-const SETTLE: Duration = Duration::from_secs(2);
-
-/// How often it is looked who is silent and which alerts are due.
-const WATCH: Duration = Duration::from_secs(1);
-
 /// How often the store is asked whether it still works.
 const CHECK: Duration = Duration::from_secs(5);
-
-/// How often old results are deleted.
-const FORGET: Duration = Duration::from_secs(600);
-
-/// Results deleted in one transaction.
-const FORGET_AT_ONCE: usize = 2_000;

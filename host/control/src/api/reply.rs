@@ -59,7 +59,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let control = control.clone();
     match tokio::task::spawn_blocking(move || work(&control)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Problem::new(Problem::INTERNAL, "the control plane failed at this request: try again")),
+        Err(panicked) => {
+            tracing::error!(%panicked, "a request or a task broke in the control plane");
+            Err(Problem::new(Problem::INTERNAL, "the control plane failed at this request: try again"))
+        }
     }
 }
 
