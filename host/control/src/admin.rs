@@ -255,7 +255,7 @@ impl Control {
             return Err(no_such("monitor", name, registry.monitors.keys()));
         };
         let mut view = self.monitor_view(&registry, monitor);
-        let mut uptimes = self.uptimes(&[monitor])?.remove(0);
+        let mut uptimes = self.uptime(monitor)?;
         view.uptime = uptimes.all;
         for place in &mut view.by_location {
             place.uptime = uptimes.by_location.remove(&place.location).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What is done beside the server, again and again: moving monitors, watching who is silent, delivering alerts, forgetting.
+//! What is done beside the server, again and again: moving monitors, watching who is silent, delivering alerts, reading histories,
+//! forgetting.
 //!
 //! A failure is in the log and the next turn tries again; a task that panics is said in the log and started again, because alerts that
 //! nobody delivers any more would look like peace.
@@ -18,12 +19,13 @@ use crate::store;
 
 /// Starts all of them; they go on until they are aborted.
 pub(crate) fn start(control: &Arc<Control>, retention: Duration) -> Vec<JoinHandle<()>> {
-    let [settling, watching, delivering, forgetting] = std::array::from_fn(|_| control.clone());
+    let [settling, watching, delivering, reading, forgetting] = std::array::from_fn(|_| control.clone());
     let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
     vec![
         tokio::spawn(keep("settle", PAUSE, async move || every(&settling, SETTLE, Control::settle).await)),
         tokio::spawn(keep("watch", PAUSE, async move || every(&watching, WATCH, Control::watch).await)),
         tokio::spawn(keep("deliver", PAUSE, async move || alert::deliver(delivering.clone()).await)),
+        tokio::spawn(keep("read", PAUSE, async move || every(&reading, READ, Control::read_histories).await)),
         tokio::spawn(keep("forget", PAUSE, async move || {
             every(&forgetting, FORGET, move |c| forget(c, retention_ms)).await;
         })),
@@ -65,6 +67,9 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// How often it is looked who is silent and which alerts are due.
 const WATCH: Duration = Duration::from_secs(1);
+
+/// How often it is looked for histories that nobody has read.
+const READ: Duration = Duration::from_secs(10);
 
 /// How often old results are deleted.
 const FORGET: Duration = Duration::from_secs(600);

@@ -15,7 +15,7 @@ use wire::{AgentId, Problem, Timestamp};
 use crate::control::{Control, Registry, failed, lock};
 use crate::judge;
 use crate::monitors::{Monitor, Pace};
-use crate::store::{KeptGap, Point, Row};
+use crate::store::{self, KeptGap, Point, Row};
 use memo::Memo;
 pub(crate) use memo::Memos;
 
@@ -205,22 +205,46 @@ impl Memo {
 }
 
 impl Control {
-    /// Uptime of monitors, in their order. The first time, a month of each history is read; afterwards what came since.
-    pub(crate) fn uptimes(&self, monitors: &[&Monitor]) -> Result<Vec<Uptimes>, Problem> {
+    /// Uptime of a monitor. The first time, a month of its history is read; afterwards what came since.
+    pub(crate) fn uptime(&self, monitor: &Monitor) -> Result<Uptimes, Problem> {
         let now = self.now().wall;
-        let gaps = self.store.gaps(None, GAPS).map_err(|e| failed(&e))?;
-        let lost = lost(gaps, now.plus_millis(-LONGEST_MS));
+        self.lost(now).and_then(|lost| self.look(monitor, &lost, now)).map_err(|e| failed(&e))
+    }
+
+    /// The same of many, of each whose history was read before.
+    pub(crate) fn uptimes_at_hand(&self, monitors: &[&Monitor]) -> Result<Vec<Option<Uptimes>>, Problem> {
+        let now = self.now().wall;
+        let lost = self.lost(now).map_err(|e| failed(&e))?;
         let one = |monitor: &&Monitor| {
-            let (id, paces) = (monitor.id, paces(monitor));
-            let mut memo = lock(&self.memos).take(id);
-            let from = memo.wants_from(&paces, now);
-            let points = self.store.history(id, from, now).map_err(|e| failed(&e))?;
-            memo.learn(&paces, &points, &lost, now);
-            let uptimes = memo.uptimes(monitor, now);
-            lock(&self.memos).put(id, memo);
-            Ok(uptimes)
+            let at_hand = lock(&self.memos).has(monitor.id);
+            at_hand.then(|| self.look(monitor, &lost, now)).transpose()
         };
-        monitors.iter().map(one).collect()
+        monitors.iter().map(one).collect::<Result<_, _>>().map_err(|e| failed(&e))
+    }
+
+    /// Reads the histories that nobody looked at yet, so that nobody has to wait for many at once.
+    pub(crate) fn read_histories(&self) -> Result<(), store::Error> {
+        let (registry, lost) = (self.registry(), self.lost(self.now().wall)?);
+        for monitor in registry.monitors.values() {
+            if !lock(&self.memos).has(monitor.id) {
+                self.look(monitor, &lost, self.now().wall)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&self, monitor: &Monitor, lost: &[Lost], now: Timestamp) -> Result<Uptimes, store::Error> {
+        let (id, paces) = (monitor.id, paces(monitor));
+        let mut memo = lock(&self.memos).take(id);
+        let points = self.store.history(id, memo.wants_from(&paces, now), now)?;
+        memo.learn(&paces, &points, lost, now);
+        let uptimes = memo.uptimes(monitor, now);
+        lock(&self.memos).put(id, memo);
+        Ok(uptimes)
+    }
+
+    fn lost(&self, now: Timestamp) -> Result<Vec<Lost>, store::Error> {
+        Ok(lost(self.store.gaps(None, GAPS)?, now.plus_millis(-LONGEST_MS)))
     }
 
     /// Must be told of everything that was stored, after it was: it may change what was known of an earlier time.

@@ -17,7 +17,7 @@ pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
     let now = control.now().wall;
     let views = control.monitors();
     let known: Vec<_> = views.iter().filter_map(|view| registry.monitors.get(&view.spec.name)).collect();
-    let (bars, uptimes) = (control.bars(&known)?, control.uptimes(&known)?);
+    let (bars, uptimes) = (control.bars(&known)?, control.uptimes_at_hand(&known)?);
     // A monitor that was made between the two readings is shown at the next one.
     let shown = views.iter().filter(|view| registry.monitors.contains_key(&view.spec.name));
     let monitors: Vec<_> =
@@ -62,7 +62,8 @@ pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
 struct Line<'a> {
     view: &'a MonitorView,
     bar: Bar,
-    up: Uptimes,
+    /// None for the moment after a start in which its history is read.
+    up: Option<Uptimes>,
 }
 
 fn totals(monitors: &[Line<'_>]) -> Markup {
@@ -116,7 +117,7 @@ const ALERTS: usize = 20;
 
 fn monitor_row(line: &Line<'_>, now: wire::Timestamp) -> Markup {
     let Line { view, bar, up } = line;
-    let day = up.all.first();
+    let day = up.as_ref().and_then(|up| up.all.first());
     let percent = day.and_then(Uptime::percent).unwrap_or_else(|| "–".into());
     let worst = view.by_location.iter().find(|l| l.state == view.state);
     let latest = view.by_location.iter().filter_map(|l| l.last_result_at).max();

@@ -83,6 +83,11 @@ impl Memos {
         *earliest = at.min(*earliest);
     }
 
+    /// Whether the history was read.
+    pub(super) fn has(&self, monitor: MonitorId) -> bool {
+        self.kept.get(&monitor).is_some_and(|memo| memo.upto > Timestamp::from_millis(i64::MIN))
+    }
+
     /// What is still true.
     pub(super) fn take(&mut self, monitor: MonitorId) -> Memo {
         let memo = self.kept.entry(monitor).or_default();
