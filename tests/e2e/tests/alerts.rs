@@ -10,12 +10,19 @@ use serde_json::Value;
 const SECRET: &str = "correct horse battery staple";
 const SOON: Duration = Duration::from_secs(30);
 
-/// A control plane that knows the secret of its channel, and looks for silent agents from its start on.
+/// The longest wait of an agent between two attempts, and a little.
+const BACK: Duration = Duration::from_secs(90);
+
+/// A control plane that knows the secret of its channel.
 fn field() -> Field {
+    field_with("PICKET_SECRET_OPS", SECRET)
+}
+
+fn field_with(name: &str, value: &str) -> Field {
     let mut field = Field::named("alerts");
     field.kill_control();
     field.give("PICKET_SECRET_OPS", SECRET);
-    field.give("PICKET_DEBUG_WINDOW_MS", "1000");
+    field.give(name, value);
     field.start_control();
     field
 }
@@ -59,7 +66,7 @@ fn an_outage_of_the_control_plane_alerts_about_nothing_that_is_over_and_once_abo
     web.fail(false);
     checks(&web, 13);
     field.start_control();
-    let digest = hook.event("digest", SOON);
+    let digest = hook.event("digest", BACK);
     assert!(digest["lines"][0].as_str().unwrap().starts_with("page was down "), "{digest}");
     assert_eq!(hook.kinds(), ["digest"]);
 
@@ -69,7 +76,7 @@ fn an_outage_of_the_control_plane_alerts_about_nothing_that_is_over_and_once_abo
     checks(&web, 17);
     let away = wire_now();
     field.start_control();
-    let down = hook.event("down", SOON);
+    let down = hook.event("down", BACK);
     assert!(down["since"].as_str().unwrap() < away.as_str(), "{down} since before {away}");
     assert_eq!((&down["monitor"], &down["confirmed"]), (&"page".into(), &false.into()));
     checks(&web, 5);
@@ -78,13 +85,8 @@ fn an_outage_of_the_control_plane_alerts_about_nothing_that_is_over_and_once_abo
     let shown = field.picket(["alerts", "show", down["id"].as_str().unwrap()]).exits(0).stdout;
     assert!(shown.contains("delivered") && shown.contains("ops"), "{shown}");
 
-    // A new start tells nothing again.
-    field.kill_control();
-    field.start_control();
-    checks(&web, 5);
-    assert_eq!(count(&field, "down"), 1);
     web.fail(false);
-    let recovered = hook.event("recovered", SOON);
+    let recovered = hook.event("recovered", BACK);
     assert_eq!(recovered["alert"], down["alert"]);
     assert_eq!(hook.kinds(), ["digest", "down", "recovered"]);
     assert_eq!(listed(&field, &["--open"]), Vec::<Value>::new());
@@ -100,9 +102,8 @@ fn a_control_plane_that_dies_between_delivery_and_its_note_delivers_the_same_id_
     field.kill_control();
     field.give("FAILPOINTS", "control.alert.delivered=return");
     field.start_control();
-    field.result_of("page", "live again", |r| r["delivery"] == "live");
     web.fail(true);
-    field.await_end_of_control(SOON);
+    field.await_end_of_control(BACK);
     let first = hook.received();
     field.give("FAILPOINTS", "");
     field.start_control();
@@ -114,7 +115,6 @@ fn a_control_plane_that_dies_between_delivery_and_its_note_delivers_the_same_id_
         let shown = field.picket(["alerts", "show", id.as_str().unwrap(), "--json"]).exits(0).json();
         (shown["deliveries"][0]["state"] == "delivered").then_some(())
     });
-    checks(&web, 3);
     assert_eq!(count(&field, "down"), 1);
 }
 
@@ -146,7 +146,8 @@ fn a_receiver_that_fails_gets_it_again_and_one_that_is_gone_does_not() {
 #[test]
 fn an_agent_that_is_killed_is_one_event_and_its_return_another() {
     let (web, hook) = (Web::start("<h1>Welcome</h1>"), Hook::start(SECRET));
-    let field = field();
+    // It looks for silent agents from its start on.
+    let field = field_with("PICKET_DEBUG_WINDOW_MS", "1000");
     let agent = field.start_agent("edge-1", "dc1");
     field.apply(&file(&web, &hook));
     field.result_of("page", "up", |r| r["state"] == "up");
@@ -154,7 +155,7 @@ fn an_agent_that_is_killed_is_one_event_and_its_return_another() {
     let gone = hook.event("agent_down", Duration::from_secs(50));
     assert_eq!((&gone["agent"], &gone["state"]), (&"edge-1".into(), &"unknown".into()));
     let _agent = field.restart_agent("edge-1");
-    let back = hook.event("agent_up", SOON);
+    let back = hook.event("agent_up", BACK);
     assert_eq!(back["alert"], gone["alert"]);
     assert_eq!(hook.kinds(), ["agent_down", "agent_up"]);
 }

@@ -21,8 +21,10 @@ pub(crate) struct Expected {
     pub(crate) name: String,
     /// Where it is.
     pub(crate) location: String,
-    /// How long it was silent, on the clock that never jumps.
+    /// How long it was silent, on the clock that never jumps; since our own start at most.
     pub(crate) silent_ms: u64,
+    /// When it was last heard from, also before our own start; none when that is not known.
+    pub(crate) seen_at: Option<Timestamp>,
 }
 
 /// Agents that are gone together, told with one event.
@@ -86,13 +88,14 @@ pub(crate) fn call(
         roll.iter().filter(|e| e.silent_ms >= SUSPECT_MS && !covered.contains(&e.id)).collect();
     if silent.iter().any(|e| e.silent_ms > GONE_MS) {
         for (scope, members) in grouped(&silent, roll, &covered) {
-            let oldest = members.iter().map(|e| e.silent_ms).max().unwrap_or_default();
+            let ago = |ms| now.wall.plus_millis(-i64::try_from(ms).unwrap_or(i64::MAX));
+            let seen = members.iter().map(|e| e.seen_at.unwrap_or_else(|| ago(e.silent_ms)));
             let absence = Absence {
                 alert: fresh(),
                 event: fresh(),
                 scope,
                 members: members.iter().map(|e| e.id).collect(),
-                since: now.wall.plus_millis(-i64::try_from(oldest).unwrap_or(i64::MAX)),
+                since: seen.min().unwrap_or(now.wall),
                 first_back_ms: None,
             };
             absences.push(absence.clone());
@@ -201,6 +204,7 @@ mod tests {
                 name: format!("a{n}"),
                 location: format!("dc{}", n / per),
                 silent_ms: 0,
+                seen_at: None,
             };
             Self { roll: (0..n).map(agent).collect(), absences: vec![], now_s: 500, told: vec![] }
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use wire::{AgentId, MonitorId, Position};
+use wire::{AgentId, MonitorId, Position, Timestamp};
 
 use super::absence::{self, Absence, Expected, News};
 use super::digest::{Digest, Old};
@@ -172,7 +172,7 @@ impl Book {
     fn hear_one(&self, draft: &mut Draft, heard: &Heard<'_>, row: &Row, monitor: &Monitor) {
         let rule = Rule::of(&monitor.spec);
         let Some(level) = rule.level(row.result.state) else { return };
-        let (live, at) = (row.delivery == Delivery::Live, row.at());
+        let (live, at) = (row.delivery == Delivery::Live, told_time(row));
         let entry = self.entry(draft, &(monitor.id, row.location.clone()));
         let settled = entry.unit.settled();
         let seen = Seen { session: heard.session, position: row.position, live, level, at };
@@ -465,6 +465,12 @@ impl Draft {
     }
 }
 
+/// Since when a result says what it says: its start. A live one of an agent whose clock is off came when it was made.
+fn told_time(row: &Row) -> Timestamp {
+    let apart_ms = row.received_at.as_millis().saturating_sub(row.at().as_millis());
+    if row.delivery == Delivery::Live && apart_ms > SKEW_MS { row.received_at } else { row.at() }
+}
+
 /// How long the control plane itself must have been there. Tests do not wait for it: builds with debug assertions obey them.
 fn window_ms() -> u64 {
     let wanted = std::env::var("PICKET_DEBUG_WINDOW_MS").ok().and_then(|ms| ms.parse().ok());
@@ -473,6 +479,9 @@ fn window_ms() -> u64 {
 
 /// Three heartbeats and the longest wait of an agent that did not reach the control plane.
 const WINDOW_MS: u64 = 90_000;
+
+/// A live result is never so old.
+const SKEW_MS: i64 = 300_000;
 
 /// An agent that was silent for longer says nothing about its clock.
 const HEARD_MS: u64 = 30_000;

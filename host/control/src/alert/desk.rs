@@ -76,12 +76,13 @@ impl Control {
     fn roll(&self, registry: &Registry, up_ms: u64) -> Vec<Expected> {
         let presence = lock(&self.presence);
         let expected = |agent: &Agent| {
-            let seen = presence.get(&agent.id).and_then(|p| p.seen_up_ms).unwrap_or(0);
+            let presence = presence.get(&agent.id).copied().unwrap_or_default();
             Expected {
                 id: agent.id,
                 name: agent.name.clone(),
                 location: agent.location.clone(),
-                silent_ms: up_ms.saturating_sub(seen),
+                silent_ms: up_ms.saturating_sub(presence.seen_up_ms.unwrap_or(0)),
+                seen_at: presence.seen_at,
             }
         };
         registry.agents.values().filter(|a| a.is_wanted()).map(expected).collect()

@@ -27,4 +27,6 @@ pub(crate) use channel::Channel;
 pub(crate) use delivery::deliver;
 pub(crate) use digest::Digest;
 pub(crate) use event::Event;
+#[cfg(test)]
+pub(crate) use machine::Level;
 pub(crate) use outbox::Parcel;

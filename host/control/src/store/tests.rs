@@ -139,6 +139,66 @@ fn what_came_ahead_is_remembered_until_it_is_passed_and_may_move() {
 }
 
 #[test]
+fn what_alerts_remember_is_written_with_the_results_and_there_after_a_reopen() {
+    use crate::alert::{Channel, Digest, Event, KeptUnit, Parcel, Watch};
+    let read = |value| serde_json::from_value::<Event>(value).unwrap();
+    let event = |n: u128, open: bool| {
+        read(serde_json::json!({
+            "id": Uuid::from_u128(n << 80 | 7), "alert": Uuid::from_u128(n), "event": "down", "monitor": "shop", "agent": "edge-1",
+            "location": "dc1", "state": "down", "since": at(1), "at": at(1), "summary": "down", "confirmed": false, "open": open,
+        }))
+    };
+    let (open, closed) = (event(1_000, true), event(2_000, false));
+    let parcel = |event: &Event| Parcel::new(event.notice.id, event.notice.alert, "ops".into(), at(1));
+    let (monitor, agent) = (MonitorId(Uuid::from_u128(1)), AgentId(Uuid::from_u128(1)));
+    let unit = KeptUnit {
+        monitor,
+        location: "dc1".into(),
+        settled: crate::alert::Level::Down,
+        alert: Some(Uuid::nil()),
+    };
+    let digest = Digest::new(agent, "edge-1".into(), "dc1".into());
+    let watch = Watch { clocks: [(agent, Uuid::nil())].into(), ..Watch::default() };
+    let channel: Channel = serde_json::from_value(
+        serde_json::json!({"name": "ops", "kind": "webhook", "url": "https://a/", "secret": "ops"}),
+    )
+    .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Embedded::open(dir.path()).unwrap();
+        store.commit(&[Write::Channel(&channel)]).unwrap();
+        let (first, second) = (parcel(&open), parcel(&closed));
+        let alerts = [
+            Write::Unit(&unit),
+            Write::Digest(&digest),
+            Write::Watch(&watch),
+            Write::Told(&open),
+            Write::Told(&closed),
+            Write::Parcel(&first),
+            Write::Parcel(&second),
+        ];
+        store.ingest(&Ingested { alerts: &alerts, ..batch(&rows(1..=1)) }).unwrap();
+    }
+    let store = Embedded::open(dir.path()).unwrap();
+    let kept = store.load().unwrap();
+    assert_eq!((kept.channels, kept.units, kept.digests), (vec![channel], vec![unit], vec![digest.clone()]));
+    assert_eq!((kept.watch, kept.open, kept.waiting.len()), (watch, vec![open.clone()], 2));
+    assert_eq!(store.alerts(None, 9).unwrap(), [closed.clone(), open.clone()], "newest first");
+    assert_eq!(store.alerts(Some(Timestamp::from_millis(1_500)), 9).unwrap(), [closed.clone()]);
+    assert_eq!(store.alert(open.notice.id).unwrap(), Some(open.clone()));
+    assert_eq!(store.parcels(closed.notice.id).unwrap(), [parcel(&closed)]);
+
+    store.forget_alerts(at(99)).unwrap();
+    assert_eq!(store.alerts(None, 9).unwrap(), [open], "one that goes on stays");
+    assert_eq!(store.parcels(closed.notice.id).unwrap(), []);
+    store
+        .commit(&[Write::UnitGone(monitor, "dc1"), Write::DigestGone(agent), Write::ChannelGone("ops")])
+        .unwrap();
+    let kept = store.load().unwrap();
+    assert_eq!((kept.channels.len(), kept.units.len(), kept.digests.len()), (0, 0, 0));
+}
+
+#[test]
 fn the_newest_come_first_and_filters_hold() {
     let dir = tempfile::tempdir().unwrap();
     let store = Embedded::open(dir.path()).unwrap();

@@ -264,6 +264,14 @@ async fn a_wrong_clock_is_told_once_and_moves_no_monitor() {
     Scene::check(&scene.told().await, &["clock", "clock"]);
     scene.live("up").await;
     assert_eq!(scene.plane.get("/v1/alerts?open=true").await, json!([]));
+    let old = |scene: &mut Scene| scene.record("down", "2016-01-01T00:00:00Z".parse().unwrap());
+    let batch = [old(&mut scene), old(&mut scene)];
+    for result in batch {
+        scene.send(vec![result]).await;
+    }
+    let told = scene.told().await;
+    Scene::check(&told, &["clock", "clock", "down"]);
+    assert!(told[2]["since"].as_str().unwrap().starts_with("2026-"), "by our own clock: {}", told[2]);
 }
 
 #[tokio::test]
