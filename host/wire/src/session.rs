@@ -27,6 +27,9 @@ pub struct Hello {
     /// Name of the machine, for the owner, should two of them show one identity.
     #[serde(default)]
     pub host: String,
+    /// Whether this device was told to stand by since it was last welcomed, or did not yet do what that welcome asked.
+    #[serde(default)]
+    pub stood_by: bool,
 }
 
 /// Its answer.

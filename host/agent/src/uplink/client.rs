@@ -328,8 +328,12 @@ impl Trouble {
 
     /// Whether a hello is what helps.
     pub(crate) fn wants_hello(&self) -> bool {
-        let Self::Refused { problem, .. } = self else { return false };
-        [Problem::LEASE_UNKNOWN, Problem::BAD_SIGNATURE].contains(&problem.code.as_str())
+        self.is(Problem::LEASE_UNKNOWN) || self.is(Problem::BAD_SIGNATURE)
+    }
+
+    /// Whether the control plane refuses with this code.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        matches!(self, Self::Refused { problem, .. } if problem.code == code)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use wire::Problem;
 use wire::session::Hello;
 
 use super::machine::Greeting;
@@ -24,11 +25,12 @@ impl Uplink {
             previous_lease: self.lease.last().map(str::to_owned),
             boot_id: self.boot_id.clone(),
             host: clock::host(),
+            stood_by: self.lease.stood_by(),
         };
         self.session = None;
         match self.client.hello(nonce, &hello).await {
             Ok((session, welcome)) => {
-                self.lease.keep(session.lease());
+                self.lease.keep(session.lease(), welcome.renumber);
                 self.session = Some(Arc::new(session));
                 let greeting = Greeting {
                     mark: hello.recorded,
@@ -39,10 +41,17 @@ impl Uplink {
                     renumber: welcome.renumber,
                 };
                 let verdict = self.machine.welcomed(clock::boot(), greeting, rand::random());
-                self.apply(verdict).await;
+                if self.apply(verdict).await && !verdict.later_life {
+                    self.lease.renumbered();
+                }
                 self.tell(trouble(verdict));
             }
-            Err(trouble) => self.fail(trouble, &[]),
+            Err(trouble) => {
+                if trouble.is(Problem::FORKED) {
+                    self.lease.stand_by();
+                }
+                self.fail(trouble, &[]);
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The lease that this agent was given last, on its disk: the next hello names it, and whoever names an older one shows a copy of the
-//! data directory. Apart from the identity, whose slots are written seldom.
+//! data directory. And whether another device may have used this one's positions since. Apart from the identity, whose slots are
+//! written seldom.
 
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::slots::{Kind, Slots, Stored};
@@ -10,7 +13,13 @@ use crate::slots::{Kind, Slots, Stored};
 #[derive(Debug)]
 pub(crate) struct Lease {
     slots: Slots,
+    kept: Kept,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Kept {
     last: Option<String>,
+    stood_by: bool,
 }
 
 impl Lease {
@@ -22,23 +31,48 @@ impl Lease {
             remedy: "the agent must be able to read its own files".to_owned(),
             source,
         })?;
-        let last = match stored {
+        let kept = match stored {
             Stored::Newer { path, format } => return Err(Error::newer(path, format)),
-            Stored::Valid(payloads) => payloads.first().and_then(|p| String::from_utf8(p.to_vec()).ok()),
+            Stored::Valid(payloads) => {
+                payloads.iter().find_map(|payload| serde_json::from_slice(payload).ok())
+            }
             Stored::Nothing | Stored::Damaged { .. } => None,
         };
-        Ok(Self { slots, last })
+        Ok(Self { slots, kept: kept.unwrap_or_default() })
     }
 
     /// The last one.
     pub(crate) fn last(&self) -> Option<&str> {
-        self.last.as_deref()
+        self.kept.last.as_deref()
     }
 
-    /// Keeps a new one, before anything is said in it.
-    pub(crate) fn keep(&mut self, lease: &str) {
-        self.last = Some(lease.to_owned());
-        if let Err(error) = self.slots.store(lease.as_bytes()) {
+    /// Whether this device stood by since it was last welcomed, or has still to give what it holds new positions.
+    pub(crate) fn stood_by(&self) -> bool {
+        self.kept.stood_by
+    }
+
+    /// Another device holds the identity.
+    pub(crate) fn stand_by(&mut self) {
+        self.put(Kept { stood_by: true, ..self.kept.clone() });
+    }
+
+    /// Keeps a new one, before anything is said in it; `renumber` is whether what is held has to get new positions first.
+    pub(crate) fn keep(&mut self, lease: &str, renumber: bool) {
+        self.put(Kept { last: Some(lease.to_owned()), stood_by: renumber });
+    }
+
+    /// What is held has new positions.
+    pub(crate) fn renumbered(&mut self) {
+        self.put(Kept { stood_by: false, ..self.kept.clone() });
+    }
+
+    fn put(&mut self, kept: Kept) {
+        if kept == self.kept {
+            return;
+        }
+        let bytes = serde_json::to_vec(&kept).expect("texts are always JSON");
+        self.kept = kept;
+        if let Err(error) = self.slots.store(&bytes) {
             tracing::warn!(%error, "cannot keep the lease on disk: after a restart this agent may be taken for a copy, for half a minute");
         }
     }
@@ -55,12 +89,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut lease = Lease::open(dir.path()).unwrap();
         assert_eq!(lease.last(), None);
-        lease.keep("one");
-        lease.keep("two");
+        lease.keep("one", false);
+        lease.keep("two", false);
         assert_eq!((lease.last(), Lease::open(dir.path()).unwrap().last()), (Some("two"), Some("two")));
         for slot in ["session/slot.a", "session/slot.b"] {
             std::fs::write(dir.path().join(slot), b"torn").unwrap();
         }
         assert_eq!(Lease::open(dir.path()).unwrap().last(), None);
+    }
+
+    #[test]
+    fn a_device_that_stood_by_knows_it_until_what_it_holds_has_new_positions() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = || Lease::open(dir.path()).unwrap();
+        let mut lease = read();
+        lease.keep("one", false);
+        lease.stand_by();
+        assert!(read().stood_by() && read().last() == Some("one"));
+        lease.keep("two", true);
+        assert!(read().stood_by() && read().last() == Some("two"), "killed before it renumbered");
+        lease.renumbered();
+        assert!(!read().stood_by() && read().last() == Some("two"));
     }
 }

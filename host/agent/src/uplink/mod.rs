@@ -189,7 +189,8 @@ impl Uplink {
         }
     }
 
-    async fn apply(&mut self, verdict: Verdict) {
+    /// Tells the spool. Gives whether it did what it was told.
+    async fn apply(&mut self, verdict: Verdict) -> bool {
         let done = match verdict {
             Verdict { release: Some(upto), .. } => self.spool.release(record::to_spool(upto)).await,
             Verdict { rewind: Some(to), .. } => {
@@ -204,9 +205,8 @@ impl Uplink {
             }
             _ => Ok(()),
         };
-        if let Err(error) = done {
-            tracing::warn!(%error, "cannot move the spool's acknowledged position");
-        }
+        done.inspect_err(|error| tracing::warn!(%error, "cannot move the spool's acknowledged position"))
+            .is_ok()
     }
 
     fn fail(&mut self, trouble: Trouble, batch: &[Position]) {

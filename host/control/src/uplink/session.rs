@@ -48,7 +48,8 @@ impl Control {
         lock(&self.sessions).begin(id, beginning, up_ms);
         lock(&self.pushes).begin(id);
         self.pushed.send_modify(|n| *n += 1);
-        let renumber = claim == Claim::Successor;
+        // A device that stood by may come first after a restart of ours, when nobody remembers the other one.
+        let renumber = claim == Claim::Successor || hello.stood_by;
         if renumber {
             self.note(&agent, AgentEventKind::TakenOver, &told);
         }
