@@ -18,11 +18,13 @@ pub fn setup() {
 #[inline]
 pub fn hit(name: &'static str) {
     if cfg!(debug_assertions) {
-        fail::fail_point!(name, |_| kill());
+        fail::fail_point!(name, |_| kill(name));
     }
 }
 
-fn kill() {
+/// Says where, so that a test that armed several knows which one it was.
+fn kill(name: &str) {
+    eprintln!("killed at {name}");
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     loop {
         std::thread::park();

@@ -100,6 +100,11 @@ impl Field {
         self.control.take().expect("it runs").kill();
     }
 
+    /// Whether the control plane runs.
+    pub fn control_runs(&mut self) -> bool {
+        self.control.as_mut().is_some_and(Process::runs)
+    }
+
     /// The running control plane.
     pub fn control(&self) -> &Process {
         self.control.as_ref().expect("it runs")

@@ -179,6 +179,12 @@ impl DerefMut for Stage {
     }
 }
 
+/// How often something befell the identity of that agent, as the control plane tells its owner.
+pub fn events(stage: &Stage, agent: &str, kind: &str) -> usize {
+    let events = stage.try_get(&format!("/v1/agents/{agent}/events?limit=1000")).unwrap_or_default();
+    events.as_array().map_or(0, |all| all.iter().filter(|event| event["kind"] == kind).count())
+}
+
 /// SHA-256 is not needed to see whether files changed: their names and bytes.
 pub fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();

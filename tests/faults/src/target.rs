@@ -1,6 +1,6 @@
 //! A web server that is checked: keeps its own account of every check that it served, and is up, down or slow as told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -31,6 +31,7 @@ struct Shared {
     mood: AtomicU8,
     served: AtomicU64,
     by_path: Mutex<BTreeMap<String, u64>>,
+    down: Mutex<BTreeSet<String>>,
 }
 
 impl Target {
@@ -57,6 +58,12 @@ impl Target {
     /// Answers like this from now on.
     pub fn set(&self, mood: Mood) {
         self.shared.mood.store(mood as u8, Ordering::SeqCst);
+    }
+
+    /// These pages are down from now on, whatever the others are.
+    pub fn set_down(&self, pages: &[&str]) {
+        let mut down = self.shared.down.lock().unwrap_or_else(PoisonError::into_inner);
+        *down = pages.iter().map(|page| format!("/{page}")).collect();
     }
 
     /// Checks served so far.
@@ -87,12 +94,14 @@ fn serve(mut stream: impl Read + Write, shared: &Shared) {
     let head = String::from_utf8_lossy(&request[..length]);
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     shared.served.fetch_add(1, Ordering::SeqCst);
+    let page_is_down = shared.down.lock().unwrap_or_else(PoisonError::into_inner).contains(&path);
     *shared.lock().entry(path).or_default() += 1;
     let mood = shared.mood.load(Ordering::SeqCst);
     if mood == Mood::Slow as u8 {
         crate::pause(Duration::from_millis(700));
     }
-    let status = if mood == Mood::Down as u8 { "500 Internal Server Error" } else { "200 OK" };
+    let status =
+        if page_is_down || mood == Mood::Down as u8 { "500 Internal Server Error" } else { "200 OK" };
     let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
     // Whoever asked may be dead by now: that is what is tested.
     let _ = stream.write_all(answer.as_bytes());

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let summary = Summary::default();
     let trials: Vec<_> = rows::all()
         .into_iter()
-        .filter(|row| wanted.is_empty() || wanted.contains(&row.id))
+        .filter(|row| wanted.is_empty() || row.id.split(' ').any(|id| wanted.contains(&id)))
         .map(|row| row.trial(soak, seed, &summary))
         .filter(|trial| !arguments.is_filtered_out(trial))
         .collect();

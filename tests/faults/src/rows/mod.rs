@@ -4,12 +4,14 @@ use crate::Row;
 use crate::http::Message;
 use crate::proxy::Fate;
 
+mod alerts;
 mod cut;
 mod damage;
 mod disk;
 mod drain;
 mod forgery;
 mod link;
+mod points;
 mod power;
 mod process;
 mod time;
@@ -17,9 +19,10 @@ mod token;
 
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
-    let long = [process::ROWS, cut::ROWS, power::ROWS, damage::ROWS, disk::ROWS, time::ROWS];
+    let long = [points::ROWS, alerts::ROWS, process::ROWS, cut::ROWS, power::ROWS];
+    let mixed = [damage::ROWS, disk::ROWS, time::ROWS];
     let short = [forgery::ROWS, link::ROWS, drain::ROWS, token::ROWS];
-    [long.concat(), short.concat()].concat()
+    [long.concat(), mixed.concat(), short.concat()].concat()
 }
 
 /// A policy for agents that shall speak by requests: no stream comes through, as behind many a proxy.

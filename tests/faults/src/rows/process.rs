@@ -1,26 +1,42 @@
-//! P1, P5, P7: kill -9 in the middle of everything, two agents on one directory, SIGTERM with much to say.
+//! P1, P5, P6: kill -9 in the middle of everything, two agents on one directory, a copied directory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 
 use crate::proxy::{Link, Proxy};
 use crate::row::row;
+use crate::stage::{copy, events};
 use crate::{Process, Row, Run, Stage, Tally, pause, until};
 
 pub(super) const ROWS: &[Row] = &[
-    row("P1", "kill -9 while checking and draining", (45, 800), kills),
+    row("P1", "kill -9 while checking and draining", (30, 600), kills),
+    row("P1", "kill -9 while rotating", (15, 200), rotating),
     row("P1", "kill -9 while enrolling", (15, 200), enrolling),
     row("P5", "two agents on one directory", (10, 100), two_agents),
+    row("P6", "a copied data directory", (10, 100), forks),
 ];
 
 /// Agents side by side on one control plane; each lives for a moment, now with a link, now without, and is killed.
 fn kills(run: &Run) -> Tally {
+    killed(run, "7d")
+}
+
+/// The same with a new token every second.
+fn rotating(run: &Run) -> Tally {
+    killed(run, "1s")
+}
+
+fn killed(run: &Run, rotate_every: &str) -> Tally {
     let stage = Stage::new("P1");
     let locations = ["dc1", "dc2", "dc3"];
     stage.apply_all(&locations.iter().flat_map(|l| stage.pages(l, 5)).collect::<Vec<_>>());
-    let counts = run.side_by_side(3, |n, cycles| lane(&stage, run, n, locations[n as usize], cycles));
+    let counts =
+        run.side_by_side(3, |n, cycles| lane(&stage, run, n, locations[n as usize], cycles, rotate_every));
+    let rotations: usize = (0..3).map(|n| events(&stage, &format!("edge-{n}"), "rotated")).sum();
+    assert!(rotate_every == "7d" || rotations as u64 > run.count / 4, "{rotations} rotations");
     Tally::of(run.count, "cycles")
+        .and(rotations as u64, "rotations")
         .and(counts.iter().map(|(recorded, _)| *recorded as u64).sum(), "recorded")
         .and(0, "lost")
         .and(0, "twice")
@@ -29,12 +45,23 @@ fn kills(run: &Run) -> Tally {
 }
 
 /// One agent killed `cycles` times: what it recorded, and how often it was seen to be back.
-fn lane(stage: &Stage, run: &Run, salt: u64, location: &str, cycles: u64) -> (usize, u64) {
+fn lane(
+    stage: &Stage,
+    run: &Run,
+    salt: u64,
+    location: &str,
+    cycles: u64,
+    rotate_every: &str,
+) -> (usize, u64) {
     let name = format!("edge-{salt}");
     let mut rng = run.rng(salt);
     let proxy = Proxy::start(stage.port());
     let token = stage.create_agent(&name, location);
-    let start = || stage.start(&name, stage.agent_at(&name, &proxy.url()).env("PICKET_SETUP_TOKEN", &token));
+    let start = || {
+        let mut command = stage.agent_at(&name, &proxy.url());
+        command.env("PICKET_SETUP_TOKEN", &token).env("PICKET_ROTATE_EVERY", rotate_every);
+        stage.start(&name, &mut command)
+    };
     let mut agent = start();
     stage.wait_for_result(&name, Duration::from_secs(60), |_| true);
     let mut back = 0;
@@ -116,4 +143,39 @@ fn two_agents(run: &Run) -> Tally {
         .and(run.count, "ended with 73")
         .and(whole.recorded as u64, "recorded")
         .and(0, "lost")
+}
+
+/// Copies of a data directory beside its agent: each is found within two heartbeats, and one of the two stands by.
+fn forks(run: &Run) -> Tally {
+    let stage = Stage::new("P6");
+    let lanes = run.count.min(10);
+    stage.apply_all(&(0..lanes).flat_map(|n| stage.pages(&format!("dc{n}"), 1)).collect::<Vec<_>>());
+    let slowest = run.side_by_side(lanes, |lane, copies| {
+        let (name, copied) = (format!("edge-{lane}"), format!("copy-{lane}"));
+        let mut agent = stage.enrol_at(&name, &format!("dc{lane}"), &stage.url());
+        stage.wait_for_result(&name, Duration::from_secs(90), |_| true);
+        let mut slowest = Duration::ZERO;
+        for n in 0..copies {
+            // A machine that is cloned is at rest.
+            agent.kill();
+            let _ = std::fs::remove_dir_all(stage.path(&copied));
+            copy(&stage.path(&name), &stage.path(&copied));
+            agent = stage.start(&name, &mut stage.agent(&name));
+            returns(&stage, &name);
+            let forked = events(&stage, &name, "forked");
+            let twin = stage.start(&copied, &mut stage.agent(&copied));
+            let begun = Instant::now();
+            until(&format!("fork {n} of {name} is found"), Duration::from_secs(22), || {
+                (events(&stage, &name, "forked") > forked).then_some(())
+            });
+            slowest = slowest.max(begun.elapsed());
+            twin.kill();
+            // Whoever held the lease is silent now, and the original goes on, at once or after three heartbeats.
+            returns(&stage, &name);
+        }
+        stop(agent);
+        slowest
+    });
+    let slowest = slowest.into_iter().max().unwrap_or_default();
+    Tally::of(run.count, "copies").took("found after at most", slowest).and(0, "agents lost")
 }
