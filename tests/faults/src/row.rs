@@ -18,7 +18,7 @@ pub struct Row {
     pub id: &'static str,
     /// What happens in it, in a few words.
     pub what: &'static str,
-    /// Times in the short form.
+    /// Times in the short form; with 0 it belongs to the whole form only.
     pub short: u64,
     /// Times in the whole form.
     pub soak: u64,

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let summary = Summary::default();
     let trials: Vec<_> = rows::all()
         .into_iter()
+        .filter(|row| soak || row.short > 0)
         .filter(|row| wanted.is_empty() || row.id.split(' ').any(|id| wanted.contains(&id)))
         .map(|row| row.trial(soak, seed, &summary))
         .filter(|trial| !arguments.is_filtered_out(trial))

@@ -66,9 +66,6 @@ fn each_point(run: &Run) -> Tally {
 
 /// Every two of them, in whichever order the life comes by them.
 fn each_pair(run: &Run) -> Tally {
-    if run.count == 0 {
-        return Tally::default().note("only in the whole form");
-    }
     let points: Vec<_> = points().into_iter().collect();
     let mut all = Vec::new();
     for (n, first) in points.iter().enumerate() {
