@@ -4,6 +4,7 @@
 //! A history has no hole and no overlap up to its cursor. The live lane stores results ahead of it; when the backlog comes to where they
 //! stand, they are passed over.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
@@ -142,7 +143,8 @@ fn follow(
     records: Vec<Incoming>,
 ) -> Decision {
     let mut decision = Decision { cursor: history.cursor, ..Decision::default() };
-    let elsewhere: HashMap<_, _> = history.ahead.iter().map(|(position, id)| (*id, *position)).collect();
+    let elsewhere =
+        LazyCell::new(|| history.ahead.iter().map(|(at, id)| (*id, *at)).collect::<HashMap<_, _>>());
     let mut ids = HashSet::new();
     for record in records {
         let (epoch, from, to) = match &record {
@@ -164,17 +166,17 @@ fn follow(
             Incoming::Gap(gap) => decision.miss(Gap { from: from.max(next), ..gap }, history.ahead),
             // It came by the live lane, or the agent contradicts itself: what stands here stays.
             Incoming::Result { position, .. } if history.ahead.contains_key(&position) => {}
-            Incoming::Result { position, age_ms, result } => match elsewhere.get(&result.id) {
-                _ if !ids.insert(result.id) => decision.repeat(position),
+            Incoming::Result { position, result, .. } if !ids.insert(result.id) => decision.repeat(position),
+            Incoming::Result { position, age_ms, result } if !history.known.contains(&result.id) => {
+                let delivery = delivered(position, age_ms, &result);
+                decision.results.push((position, delivery, *result));
+            }
+            Incoming::Result { position, result, .. } => match elsewhere.get(&result.id) {
                 Some(was) => {
                     decision.moved.push((result.id, position));
                     decision.passed.push(*was);
                 }
-                None if history.known.contains(&result.id) => decision.repeat(position),
-                None => {
-                    let delivery = delivered(position, age_ms, &result);
-                    decision.results.push((position, delivery, *result));
-                }
+                None => decision.repeat(position),
             },
         }
         decision.cursor = end;

@@ -36,6 +36,8 @@ const UNSIGNED: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -60,6 +62,22 @@ mod tests {
             ("🕰", NOW, None),
         ] {
             assert_eq!(asked(retry_after, date), seconds.map(Duration::from_secs), "{retry_after} at {date}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_header_says_the_wait_has_its_bounds(
+            retry_after in "[-+0-9A-Za-z,: ]{0,40}|.*",
+            date in ".*",
+            signed: bool,
+            chance in -1.0..2.0_f64,
+        ) {
+            if let Some(asked) = asked(&retry_after, &date) {
+                let waits = wait(asked, signed, chance);
+                let longest = if signed { 4320 } else { 360 };
+                prop_assert!((Duration::from_secs(1)..=Duration::from_secs(longest)).contains(&waits));
+            }
         }
     }
 
