@@ -44,6 +44,10 @@ pub(crate) struct Control {
     pub(crate) challenges: Mutex<Nonces>,
     pub(crate) told_events: Mutex<Told>,
     pub(crate) presence: Mutex<HashMap<AgentId, Presence>>,
+    /// When this start was, by the clock that never jumps.
+    pub(crate) started_up_ms: u64,
+    /// When the control plane was last there before this start; none if nobody kept it.
+    pub(crate) alive_before: Option<Timestamp>,
     pub(crate) logins: Mutex<Logins>,
     pub(crate) progress: Mutex<Progress>,
     pub(crate) herd: Herd,
@@ -161,6 +165,8 @@ impl Control {
             challenges: Mutex::default(),
             told_events: Mutex::default(),
             presence: Mutex::new(presence),
+            started_up_ms: clock().up_ms,
+            alive_before: kept.alive,
             logins: Mutex::default(),
             progress: Mutex::new(progress),
             herd: Herd::default(),
@@ -183,6 +189,11 @@ impl Control {
     /// What both clocks say.
     pub(crate) fn now(&self) -> Now {
         (self.clock)()
+    }
+
+    /// Remembers on the disk that the control plane is there: the silence of agents counts only while somebody listens.
+    pub(crate) fn keep_alive(&self) -> Result<(), store::Error> {
+        self.store.commit(&[Write::Alive(self.now().wall)])
     }
 
     /// Agents and monitors as they are.

@@ -1,4 +1,4 @@
-//! What is done beside the server, again and again: moving monitors, watching who is silent, delivering alerts, reading histories,
+//! What is done beside the server, again and again: moving monitors, keeping that somebody is there, watching who is silent, delivering alerts, reading histories,
 //! forgetting.
 //!
 //! A failure is in the log and the next turn tries again; a task that panics is said in the log and started again, because alerts that
@@ -19,10 +19,12 @@ use crate::store;
 
 /// Starts all of them; they go on until they are aborted.
 pub(crate) fn start(control: &Arc<Control>, retention: Duration) -> Vec<JoinHandle<()>> {
-    let [settling, watching, delivering, reading, forgetting] = std::array::from_fn(|_| control.clone());
+    let [settling, living, watching, delivering, reading, forgetting] =
+        std::array::from_fn(|_| control.clone());
     let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
     vec![
         tokio::spawn(keep("settle", PAUSE, async move || every(&settling, SETTLE, Control::settle).await)),
+        tokio::spawn(keep("live", PAUSE, async move || every(&living, LIVE, Control::keep_alive).await)),
         tokio::spawn(keep("watch", PAUSE, async move || every(&watching, WATCH, Control::watch).await)),
         tokio::spawn(keep("deliver", PAUSE, async move || alert::deliver(delivering.clone()).await)),
         tokio::spawn(keep("read", PAUSE, async move || every(&reading, READ, Control::read_histories).await)),
@@ -64,6 +66,9 @@ fn forget(control: &Control, retention_ms: i64) -> Result<(), store::Error> {
 
 /// How often presence is looked at.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// How often it is kept that the control plane is there.
+const LIVE: Duration = Duration::from_secs(600);
 
 /// How often it is looked who is silent and which alerts are due.
 const WATCH: Duration = Duration::from_secs(1);

@@ -20,7 +20,10 @@ fn monitors(url: &str) -> String {
 /// Kinds of the agent's events, newest first.
 fn told(field: &Field) -> Vec<String> {
     let lines = field.picket(["agents", "events", "edge-1", "--limit", "1000", "--json"]).exits(0).stdout;
-    let kind = |line: &str| serde_json::from_str::<Value>(line).unwrap()["kind"].as_str().unwrap().to_owned();
+    let kind = |line: &str| {
+        let event: Value = serde_json::from_str(line).expect("a line is a JSON object");
+        event["kind"].as_str().expect("an event has a kind").to_owned()
+    };
     lines.lines().map(kind).collect()
 }
 
@@ -30,7 +33,7 @@ fn count(field: &Field, kind: &str) -> usize {
 
 fn state(field: &Field) -> String {
     let agents = field.picket(["agents", "list", "--json"]).exits(0).json();
-    agents[0]["state"].as_str().unwrap().to_owned()
+    agents[0]["state"].as_str().expect("an agent has a state").to_owned()
 }
 
 /// The command of the agent, with a token as often as it goes.
@@ -45,10 +48,10 @@ fn start(field: &Field, command: &mut Command) -> Process {
 }
 
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let to = to.join(path.file_name().unwrap());
+    std::fs::create_dir_all(to).expect("the directory can be made");
+    for entry in std::fs::read_dir(from).expect("the directory is there") {
+        let path = entry.expect("the directory can be read").path();
+        let to = to.join(path.file_name().expect("an entry has a name"));
         match path.is_dir() {
             true => copy(&path, &to),
             false => assert!(std::fs::copy(&path, &to).is_ok()),
@@ -63,7 +66,8 @@ fn whole(field: &Field) -> usize {
         let recorded = oracle::recorded(&log);
         let stored = field.results(&["--agent", "edge-1", "--since", "1h", "--limit", "10000"]);
         let gaps = field.picket(["gaps", "--limit", "10000", "--json"]).exits(0).stdout;
-        let gaps: Vec<_> = gaps.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let gaps: Vec<_> =
+            gaps.lines().map(|l| serde_json::from_str(l).expect("a line is a JSON object")).collect();
         oracle::judge(&recorded, &stored, &gaps).is_empty().then_some(recorded.len())
     })
 }

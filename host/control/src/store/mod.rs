@@ -79,6 +79,8 @@ pub(crate) struct Kept {
     pub monitors: Vec<Monitor>,
     /// Version of the configuration; 0 at first.
     pub version: u64,
+    /// When the control plane was last there; none at first.
+    pub alive: Option<Timestamp>,
     /// How far each agent's history is stored, and when the last of it came.
     pub cursors: Vec<(AgentId, Position, Timestamp)>,
     /// What of each agent's history is stored ahead of its cursor.
@@ -114,6 +116,8 @@ pub(crate) enum Write<'a> {
     MonitorGone(MonitorId),
     /// The configuration's version.
     Version(u64),
+    /// The control plane is there.
+    Alive(Timestamp),
     /// A new or different channel.
     Channel(&'a Channel),
     /// A channel that is no more.

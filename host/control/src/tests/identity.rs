@@ -39,6 +39,12 @@ impl Plane {
 
     /// Ends it and starts another one on the same data, at the same time of the wall clock.
     async fn restart(self, data: &Path) -> Self {
+        self.restart_after(data, Duration::ZERO).await
+    }
+
+    /// The same, when the wall clock shows so much more.
+    async fn restart_after(self, data: &Path, time: Duration) -> Self {
+        self.pass(time);
         let at = self.now_ms.load(Ordering::SeqCst);
         self.server.abort();
         let control = Arc::downgrade(&self.control);
@@ -46,9 +52,7 @@ impl Plane {
         while control.strong_count() > 0 {
             tokio::task::yield_now().await;
         }
-        let plane = Self::start(data).await;
-        plane.now_ms.store(at, Ordering::SeqCst);
-        plane
+        Self::start_at(data, at).await
     }
 }
 
@@ -244,6 +248,7 @@ async fn after_ninety_days_of_silence_the_owner_approves_also_across_a_restart()
     let plane = Plane::start(dir.path()).await;
     let mut device = plane.agent("edge-1").await;
     plane.pass(DAY * 91);
+    plane.control.keep_alive().unwrap();
     let plane = plane.restart(dir.path()).await;
     device.url.clone_from(&plane.url);
     is(&device.greet().await, 403, "approval_required");
@@ -276,6 +281,20 @@ async fn a_revoked_agent_is_told_so_with_a_signature_until_it_is_approved_also_a
     is_ok(&device.greet().await);
     is_ok(&device.results(vec![]).await);
     assert_eq!(plane.told("edge-1").await, ["approved", "revoked", "enrolled"]);
+}
+
+#[tokio::test]
+async fn neither_the_control_planes_own_absence_nor_a_jump_of_its_clock_makes_an_agent_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let mut device = plane.agent("edge-1").await;
+    plane.pass(DAY * 6);
+    plane.control.keep_alive().unwrap();
+    let plane = plane.restart_after(dir.path(), DAY * 365 * 10).await;
+    device.url.clone_from(&plane.url);
+    assert_eq!(plane.state(0).await, "away");
+    is_ok(&device.greet().await);
+    is_ok(&device.results(vec![]).await);
 }
 
 #[tokio::test]

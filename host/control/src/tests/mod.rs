@@ -40,7 +40,12 @@ struct Plane {
 
 impl Plane {
     async fn start(data: &Path) -> Self {
-        let now_ms = Arc::new(AtomicU64::new(60_000));
+        Self::start_at(data, 60_000).await
+    }
+
+    /// The same, at this time of both clocks.
+    async fn start_at(data: &Path, now_ms: u64) -> Self {
+        let now_ms = Arc::new(AtomicU64::new(now_ms));
         let clock: Clock = {
             let now_ms = now_ms.clone();
             Arc::new(move || {

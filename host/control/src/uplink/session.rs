@@ -103,16 +103,19 @@ impl Control {
         since > APPROVAL_MS && self.silent_ms(agent) > APPROVAL_MS
     }
 
-    /// How long the agent was silent: by the clock that never jumps if it was heard from since the start, else by the wall clock.
+    /// How long the agent was silent while somebody was there to hear it: neither the control plane's own absence counts, nor a wall
+    /// clock that jumped over it.
     pub(super) fn silent_ms(&self, agent: &Agent) -> i64 {
         let (now, presence) = (self.now(), lock(&self.presence).get(&agent.id).copied().unwrap_or_default());
+        let since = |up_ms: u64| i64::try_from(now.up_ms.saturating_sub(up_ms)).unwrap_or(i64::MAX);
         if let Some(seen) = presence.seen_up_ms {
-            return i64::try_from(now.up_ms.saturating_sub(seen)).unwrap_or(i64::MAX);
+            return since(seen);
         }
         // An agent that enrolled before this was kept was seen at its making, at least.
         let kept = agent.device.as_ref().map_or(now.wall, |device| device.seen_at.max(agent.created_at));
         let seen = presence.seen_at.map_or(kept, |at| at.max(kept));
-        now.wall.as_millis().saturating_sub(seen.as_millis())
+        let before = self.alive_before.map_or(0, |alive| alive.as_millis().saturating_sub(seen.as_millis()));
+        before.max(0).saturating_add(since(self.started_up_ms))
     }
 
     /// Whether a token was made known so long ago that an agent which was silent has to make a new one.

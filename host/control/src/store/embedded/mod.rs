@@ -131,6 +131,7 @@ impl Embedded {
                 }
             }
             Write::Version(version) => batch.insert(&self.meta, VERSION, version.to_be_bytes()),
+            Write::Alive(at) => batch.insert(&self.meta, ALIVE, keys::time(*at)),
             Write::Channel(channel) => batch.insert(&self.channels, channel.name.as_bytes(), bytes(channel)),
             Write::ChannelGone(name) => batch.remove(&self.channels, name.as_bytes()),
             Write::Unit(unit) => {
@@ -181,6 +182,10 @@ impl Store for Embedded {
             agents: all(&self.agents, "an agent")?,
             monitors: all(&self.monitors, "a monitor")?,
             version,
+            alive: match self.meta.get(ALIVE).map_err(reading("a time"))? {
+                Some(value) => Some(Reader(&value).time().ok_or(Error::Damaged { what: "a time" })?),
+                None => None,
+            },
             cursors: cursors.collect::<Result<_, _>>()?,
             latest: all(&self.latest, "a latest result")?,
             channels: all(&self.channels, "a channel")?,
@@ -471,6 +476,7 @@ fn writing(what: &'static str) -> impl Fn(fjall::Error) -> Error {
 }
 
 const VERSION: &str = "version";
+const ALIVE: &str = "alive";
 const WATCH: &str = "watch";
 
 /// Events of an agent that are kept.
