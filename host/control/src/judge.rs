@@ -107,7 +107,14 @@ fn bar_of(
         let first_after = points.partition_point(|p| p.at < to);
         let first_within = points.partition_point(|p| p.at < from);
         if first_within < first_after {
-            return worst(points[first_within..first_after].iter().map(|p| p.state.into()));
+            let said = worst(points[first_within..first_after].iter().map(|p| p.state.into()));
+            // A minute of which more than half is silence was not heard to be well.
+            let heard = &points[first_within.saturating_sub(1)..first_after];
+            return if said == Shown::Up && is_silent(heard, (from, to), validity) {
+                Shown::Unknown
+            } else {
+                said
+            };
         }
         match first_within.checked_sub(1).map(|before| points[before]) {
             None => Shown::Pending,
@@ -116,6 +123,18 @@ fn bar_of(
             Some(_) => Shown::Unknown,
         }
     })
+}
+
+/// Whether nothing was heard for more than half of a slot. `points` begin with the last one before it.
+fn is_silent(points: &[&Point], (from, to): (Timestamp, Timestamp), validity: i64) -> bool {
+    let ends = points.iter().skip(1).map(|p| p.at).chain([to]);
+    let spoken = points.iter().zip(ends).map(|(point, end)| {
+        let until = point.at.plus_millis(validity).min(end);
+        until.as_millis().saturating_sub(point.at.max(from).as_millis()).max(0)
+    });
+    // What lies before the first result of all is no silence.
+    let begun = points.first().map_or(from, |first| first.at.max(from));
+    spoken.sum::<i64>() * 2 < to.as_millis() - begun.as_millis()
 }
 
 /// The time from when on points are wanted for a bar.

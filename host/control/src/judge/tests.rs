@@ -88,7 +88,7 @@ fn bar_text(points: &[(i64, State, u128)], lost: &[(Timestamp, Timestamp)]) -> S
 
 #[test]
 fn the_bar_shows_the_worst_of_each_minute_and_unknown_where_nothing_was_heard() {
-    let points = [(600, State::Up, 1), (610, State::Down, 1), (660, State::Up, 1), (3590, State::Up, 1)];
+    let points = [(600, State::Up, 1), (610, State::Down, 1), (660, State::Up, 1), (3560, State::Up, 1)];
     let expected = format!("{}Duuu{}u", ".".repeat(10), "?".repeat(45));
     assert_eq!(bar_text(&points, &[]), expected);
 }
@@ -107,6 +107,20 @@ fn a_gap_is_unknown_even_where_the_result_before_would_still_speak() {
     let points = [(0, State::Up, 1), (180, State::Up, 1)];
     let bar = bar_text(&points, &[(at(60), at(130))]);
     assert_eq!(&bar[..6], "u??uuu");
+}
+
+#[test]
+fn a_minute_that_was_silent_for_longer_than_not_is_unknown_unless_it_was_worse() {
+    let often = Monitor { interval_ms: 1_000, timeout_ms: 1_000, ..subject() };
+    let shown = |seconds: &[i64], state| {
+        let points: Vec<_> = seconds.iter().map(|s| point(*s, state, 1)).collect();
+        bar(&often, &points, &[], at(3_600)).states[0]
+    };
+    // A result speaks for 13 s.
+    assert_eq!(shown(&[0, 13, 26], State::Up), Shown::Up);
+    assert_eq!(shown(&[0, 13], State::Up), Shown::Unknown);
+    assert_eq!(shown(&[0, 13], State::Down), Shown::Down);
+    assert_eq!(shown(&[50], State::Up), Shown::Up, "it was made ten seconds before the minute ended");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn uptime(view: &MonitorView) -> Markup {
                 p.quiet { "The mean over the locations. Each by itself:" }
                 div.scroll { table {
                     thead { tr { th { "Location" } @for figure in &view.uptime { th { (title(figure)) } } } }
-                    tbody { @for l in &view.by_location { tr { th scope="row" { (l.location) } @for figure in &l.uptime { td { (figure) } } } } }
+                    tbody { @for l in &view.by_location { tr { th scope="row" { (l.location) } @for figure in &l.uptime { td.summary { (figure) } } } } }
                 } }
             }
         }
