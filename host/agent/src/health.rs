@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -81,15 +81,31 @@ pub(crate) enum Doing {
 pub(crate) fn write(data: &Path, doing: Doing) -> io::Result<()> {
     let written = Written { doing, boot_id: clock::boot_id(), written_boot_ms: clock::boot_ms() };
     let text = serde_json::to_vec(&written).expect("strings and numbers are always JSON");
-    let fresh = data.join("state.json.new");
+    let (fresh, path) = (data.join("state.json.new"), data.join(FILE));
+    replace(&fresh, &path, &text).or_else(|error| {
+        // On a full disk there is room for no second file, but over the first one can still be written.
+        let _ = std::fs::remove_file(&fresh);
+        overwrite(&path, text).map_err(|_| error)
+    })
+}
+
+fn replace(fresh: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    io::Write::write_all(&mut file, &text)?;
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh)?;
+    io::Write::write_all(&mut file, text)?;
     #[expect(
         clippy::disallowed_methods,
         reason = "a power cut may take this file: the next start writes it anew"
     )]
-    std::fs::rename(&fresh, data.join(FILE))
+    std::fs::rename(fresh, path)
+}
+
+/// Writes over what is there, the rest of which becomes space.
+fn overwrite(path: &Path, mut text: Vec<u8>) -> io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    text.resize(text.len().max(length), b' ');
+    file.write_all_at(&text, 0)
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -169,6 +185,11 @@ mod tests {
         write(dir.path(), running()).unwrap();
         let Doing::Running(healthy) = running() else { unreachable!() };
         assert_eq!(check(dir.path()).unwrap(), healthy);
+        overwrite(&dir.path().join(FILE), b"{}".to_vec()).unwrap();
+        assert!(
+            check(dir.path()).unwrap_err().contains("missing field"),
+            "shorter text over longer is whole"
+        );
         std::fs::write(dir.path().join(FILE), "{").unwrap();
         assert!(check(dir.path()).unwrap_err().contains("cannot be read"));
     }

@@ -232,6 +232,7 @@ impl State {
             tokio::select! {
                 () = tokio::time::sleep(health::EVERY) => {}
                 Ok(()) = self.standing.changed() => {}
+                () = self.results.turned() => {}
                 Ok(()) = self.streams.changed() => {}
                 Ok(()) = self.monitors.changed() => {}
                 Ok(()) = self.panics.changed() => {}

@@ -31,6 +31,8 @@ struct Shared {
     come: Notify,
     /// Why the disk took nothing the last time; none when it took something.
     trouble: Mutex<Option<String>>,
+    /// The trouble began, changed or ended.
+    turned: Notify,
 }
 
 /// How it stands with what is finished and not recorded.
@@ -52,6 +54,7 @@ impl Recorder {
             waiting: Mutex::default(),
             come: Notify::new(),
             trouble: Mutex::default(),
+            turned: Notify::new(),
         }))
     }
 
@@ -118,6 +121,11 @@ impl Recorder {
         Held { results, lost, degraded }
     }
 
+    /// Comes back when there is trouble with the disk, another one, or none any more.
+    pub(crate) async fn turned(&self) {
+        self.0.turned.notified().await;
+    }
+
     /// Comes back only when the database hangs although the disk below it answers: then a new process helps, and this one does not. A
     /// thread that hangs in the database keeps its lock, so it cannot be opened a second time in here.
     pub(crate) async fn stuck(&self) -> Error {
@@ -169,6 +177,7 @@ impl Recorder {
         self.waiting().done();
         if lock(&self.0.trouble).take().is_some() {
             tracing::info!("results are recorded again");
+            self.0.turned.notify_one();
         }
     }
 
@@ -193,6 +202,7 @@ impl Recorder {
         if trouble.as_ref() != Some(&reason) {
             tracing::error!("results are held in memory and not recorded: {reason}");
             *trouble = Some(reason);
+            self.0.turned.notify_one();
         }
     }
 

@@ -81,9 +81,12 @@ impl Slots {
             None => (0, 1),
         };
         let bytes = encode(self.kind, sequence, payload);
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.path(index))?;
+        // Over what is there, because on a full disk only that is still ours; a tail of it would not fit the checksum.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(self.path(index))?;
         file.write_all(&bytes)?;
+        file.set_len(bytes.len() as u64)?;
         file.sync_all()?;
         File::open(&self.directory)?.sync_all()?;
         if let Some(parent) = self.directory.parent().filter(|_| sequence == 1) {
