@@ -109,8 +109,9 @@ impl<H: Source> Writer<H> {
         match writer.home.queue(None) {
             Ok(queue) => writer.take_over(queue),
             Err(error) if patient && !error.is_final() => {
-                tracing::error!(%error, "the spool cannot be opened: nothing is recorded until it can");
-                writer.fail(fault(&error));
+                let fault = fault(&error);
+                tracing::error!(%fault, "the spool cannot be opened: nothing is recorded until it can");
+                writer.fail(fault);
             }
             Err(error) => return Err(error),
         }
@@ -267,8 +268,9 @@ impl<H: Source> Writer<H> {
         let opened = self.home.queue(self.reported);
         let reopened = opened.map(|queue| self.take_over(queue)).map_err(|error| {
             let fault = match self::fault(&error) {
-                Fault::Full => Fault::Full,
-                _ => Fault::Failed(format!("{fault}; then {error}")),
+                // The first failure is told once; after it only why it goes on.
+                Fault::Failed(why) if self.failed.is_none() => Fault::Failed(format!("{fault}; then {why}")),
+                fault => fault,
             };
             self.fail(fault.clone());
             fault
@@ -367,6 +369,7 @@ fn fault(error: &Error) -> Fault {
     match error {
         Error::Full => Fault::Full,
         Error::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Fault::Full,
+        Error::File { source, .. } => Fault::Failed(format!("{error}: {source}")),
         other => Fault::Failed(other.to_string()),
     }
 }

@@ -14,6 +14,8 @@ use crate::slots::{Kind, Slots, Stored};
 pub(crate) struct Lease {
     slots: Slots,
     kept: Kept,
+    /// The disk did not take it yet.
+    unsaved: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,7 +40,7 @@ impl Lease {
             }
             Stored::Nothing | Stored::Damaged { .. } => None,
         };
-        Ok(Self { slots, kept: kept.unwrap_or_default() })
+        Ok(Self { slots, kept: kept.unwrap_or_default(), unsaved: false })
     }
 
     /// The last one.
@@ -66,15 +68,29 @@ impl Lease {
         self.put(Kept { stood_by: false, ..self.kept.clone() });
     }
 
-    fn put(&mut self, kept: Kept) {
-        if kept == self.kept {
-            return;
+    /// Tries again what the disk did not take; nothing when it took everything.
+    pub(crate) fn settle(&mut self) {
+        if self.unsaved {
+            self.save();
         }
-        let bytes = serde_json::to_vec(&kept).expect("texts are always JSON");
-        self.kept = kept;
-        if let Err(error) = self.slots.store(&bytes) {
+    }
+
+    fn put(&mut self, kept: Kept) {
+        if kept != self.kept {
+            self.kept = kept;
+            self.save();
+        }
+    }
+
+    fn save(&mut self) {
+        let bytes = serde_json::to_vec(&self.kept).expect("texts are always JSON");
+        let saved = self.slots.store(&bytes);
+        if let Err(error) = &saved
+            && !self.unsaved
+        {
             tracing::warn!(%error, "cannot keep the lease on disk: after a restart this agent may be taken for a copy, for half a minute");
         }
+        self.unsaved = saved.is_err();
     }
 }
 
@@ -110,5 +126,18 @@ mod tests {
         assert!(read().stood_by() && read().last() == Some("two"), "killed before it renumbered");
         lease.renumbered();
         assert!(!read().stood_by() && read().last() == Some("two"));
+    }
+
+    #[test]
+    fn what_the_disk_did_not_take_is_written_once_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lease = Lease::open(dir.path()).unwrap();
+        // A file stands where the directory should be.
+        std::fs::write(dir.path().join("session"), b"").unwrap();
+        lease.keep("one", false);
+        assert_eq!(lease.last(), Some("one"));
+        std::fs::remove_file(dir.path().join("session")).unwrap();
+        lease.settle();
+        assert_eq!(Lease::open(dir.path()).unwrap().last(), Some("one"));
     }
 }

@@ -159,6 +159,7 @@ impl Uplink {
         match self.client.results(&session, &batch).await {
             Ok(ack) => {
                 failpoint::hit("uplink.sent");
+                self.lease.settle();
                 let verdict = self.machine.answered(clock::boot(), &positions, ack.cursor, rand::random());
                 if verdict.odd {
                     tracing::warn!(cursor = %ack.cursor, sent = ?positions.last(), "the control plane's cursor makes no sense");
