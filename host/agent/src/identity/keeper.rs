@@ -165,3 +165,86 @@ impl std::fmt::Debug for Token {
         write!(f, "Token({})", self.generation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use uuid::Uuid;
+    use wire::AgentId;
+
+    use super::super::{Enrolling, State, load};
+    use super::*;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_millis(hours * 3_600_000)
+    }
+
+    /// What an agent that starts in this directory has.
+    fn start(data: &Path) -> Keeper {
+        let (slots, state) = load(data).unwrap();
+        match state {
+            State::Active(kept) => Keeper::new(slots, *kept),
+            _ => panic!("the identity is gone"),
+        }
+    }
+
+    fn enrolled(data: &Path) -> Keeper {
+        let Enrolling { token, key, .. } = Enrolling::new();
+        let server_key = key.verifying_key();
+        let (name, location) = ("edge-1".to_owned(), "dc1".to_owned());
+        let agent = AgentId(Uuid::nil());
+        let identity = Identity { agent, name, location, generation: 1, token, key, server_key, fresh: true };
+        let mut keeper = Keeper::new(load(data).unwrap().0, Kept::fresh(identity, at(0)));
+        keeper.write().unwrap();
+        keeper
+    }
+
+    #[test]
+    fn the_next_token_is_on_disk_before_anybody_can_hear_of_it_and_both_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = enrolled(dir.path());
+        let spoken = keeper.identities();
+        keeper.prepare(2).unwrap();
+        assert_eq!(spoken.borrow().generation, 1);
+        let again = start(dir.path());
+        assert_eq!((again.active().generation, again.next().generation), (1, 2));
+        assert_eq!(
+            (&again.active().token, &again.next().token),
+            (&keeper.active().token, &keeper.next().token)
+        );
+        assert_eq!(
+            (again.which(1), again.which(2), again.which(3)),
+            (Some(Which::Active), Some(Which::Pending), None)
+        );
+        keeper.speak(Which::Pending);
+        assert_eq!((spoken.borrow().generation, start(dir.path()).active().generation), (2, 1));
+        keeper.activate(at(1)).unwrap();
+        let again = start(dir.path());
+        assert_eq!((again.active().generation, again.has_pending()), (2, false));
+        assert_eq!(again.active().token, keeper.active().token);
+    }
+
+    #[test]
+    fn an_agent_that_was_revoked_stays_so_across_a_restart_and_one_that_stood_by_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = enrolled(dir.path());
+        keeper.serve(Duty::Standby);
+        assert_eq!((keeper.duty(), start(dir.path()).duty()), (Duty::Standby, Duty::Active));
+        keeper.serve(Duty::Revoked);
+        assert_eq!(start(dir.path()).duty(), Duty::Revoked);
+        keeper.serve(Duty::Active);
+        assert_eq!(start(dir.path()).duty(), Duty::Active);
+    }
+
+    #[test]
+    fn a_token_of_a_clock_that_was_ahead_or_that_nobody_dated_has_no_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = enrolled(dir.path());
+        assert_eq!(keeper.age(at(24)), Duration::from_secs(24 * 3_600));
+        assert_eq!(keeper.age(at(-1)), Duration::ZERO);
+        keeper.kept.rotated_at = None;
+        assert_eq!(keeper.age(at(24)), Duration::ZERO);
+    }
+}

@@ -68,7 +68,9 @@ pub(super) async fn nonce(
 /// Signed with the nonce in the lease's place and counter 0.
 #[utoipa::path(post, path = "/v1/hello", tag = "agent", security(("agent" = [])), request_body = Hello, responses(
     (status = 200, body = Welcome),
-    (status = 401, description = "unauthorized, bad_signature, lease_unknown", body = Problem),
+    (status = 401, description = "unauthorized, bad_signature, lease_unknown, superseded: a newer token took the place of this one", body = Problem),
+    (status = 403, description = "revoked, approval_required", body = Problem),
+    (status = 409, description = "forked: another device holds this identity", body = Problem),
     (status = 503, description = "busy: come again after `retry-after`", body = Problem),
 ))]
 pub(super) async fn hello(State(control): State<Arc<Control>>, request: Request) -> Response {
@@ -146,6 +148,7 @@ pub(super) struct Stored {
 #[utoipa::path(post, path = "/v1/results", tag = "agent", security(("agent" = [])), request_body = Batch, responses(
     (status = 200, body = Stored),
     (status = 401, description = "unauthorized, bad_signature, lease_unknown", body = Problem),
+    (status = 403, description = "revoked, rotate_first", body = Problem),
     (status = 413, description = "too_large", body = Problem),
     (status = 422, description = "invalid: a record does not say where it stands", body = Problem),
     (status = 503, description = "busy: come again after `retry-after`", body = Problem),
