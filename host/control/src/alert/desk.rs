@@ -10,10 +10,12 @@ use wire::push::Push;
 use wire::{AgentId, Position, Problem, Timestamp};
 
 use super::absence::Expected;
-use super::book::{Book, Draft, Heard, Moment};
+use super::book::{Book, Heard};
+use super::draft::Draft;
 use super::event::Event;
 use super::machine::Session;
 use super::outbox::{Outbox, Outcome, Parcel};
+use super::tick::Moment;
 use crate::agents::Agent;
 use crate::control::{Control, Registry, failed, lock};
 use crate::store::{self, Row, Write};

@@ -8,7 +8,9 @@
 //! | `event` | what is kept of each event, and its words |
 //! | `channel` | channels as people write them |
 //! | `outbox` | what waits to be delivered, in which order |
-//! | `book` | all of these, and what of them is written with what |
+//! | `book` | all of these, and what becomes of results |
+//! | `tick` | what time alone brings |
+//! | `draft` | what is to be written before it is true |
 //! | `desk` | the control plane's way to the book, under one lock |
 //! | `delivery` | the requests to channels: the only connections that the control plane opens |
 
@@ -18,11 +20,13 @@ pub(crate) mod channel;
 mod delivery;
 mod desk;
 mod digest;
+mod draft;
 mod event;
 mod machine;
 mod outbox;
+mod tick;
 
-pub(crate) use book::{Book, KeptUnit, Watch};
+pub(crate) use book::{Book, KeptUnit};
 pub(crate) use channel::Channel;
 pub(crate) use delivery::deliver;
 pub(crate) use digest::Digest;
@@ -30,3 +34,4 @@ pub(crate) use event::Event;
 #[cfg(test)]
 pub(crate) use machine::Level;
 pub(crate) use outbox::Parcel;
+pub(crate) use tick::Watch;

@@ -254,3 +254,50 @@ fn an_outage_in_the_middle_of_a_row_begins_the_row_anew() {
     b.live(Down).live(Down).pass(100).hello(1).buffered(Down, 1010).drained().live(Down).live(Down);
     b.says(&["ask"]).live(Down).says(&["Down since 1000"]);
 }
+
+#[test]
+fn whatever_happens_alerts_begin_with_live_results_only_and_each_ends_before_the_next() {
+    for seed in 1..=500_u64 {
+        let mut random = seed;
+        let mut next = |n: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % n
+        };
+        let confirm = if next(2) == 0 { Confirm::None } else { Confirm::SameAgent };
+        let mut b = Bench::new(1 + next(3) as u32, 1 + next(2) as u32, confirm);
+        // Every fourth target is always well when it is looked at live.
+        let never_down = seed % 4 == 0;
+        let (mut live_downs, mut open) = (0, false);
+        for _ in 0..200 {
+            match next(6) {
+                0..=2 => {
+                    let down = !never_down && next(3) == 0;
+                    live_downs += u64::from(down);
+                    b.live(if down { Down } else { Up });
+                }
+                3 => {
+                    let n = next(6);
+                    b.hello(n);
+                    for back in (0..n).rev() {
+                        let (level, at) = (if next(2) == 0 { Down } else { Up }, b.now_s - back);
+                        b.buffered(level, at);
+                    }
+                    b.drained();
+                }
+                4 => {
+                    b.pass(next(20));
+                }
+                _ => b.away = !b.away,
+            }
+            for told in std::mem::take(&mut b.told) {
+                if told.starts_with("Down") {
+                    assert!(!open && live_downs > 0, "seed {seed}: {told}");
+                    (open, live_downs) = (true, 0);
+                } else if told.starts_with("Up") {
+                    assert!(std::mem::take(&mut open), "seed {seed}: {told}");
+                }
+            }
+        }
+        assert!(!never_down || !open, "seed {seed}");
+    }
+}

@@ -1,0 +1,200 @@
+//! What time alone brings: agents that fall silent or return, questions that nobody answered, digests that are complete, monitors that
+//! are gone. Called every second.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use wire::AgentId;
+
+use super::absence::{self, Absence, Expected, News};
+use super::book::Book;
+use super::draft::Draft;
+use super::event::{Event, fresh};
+use super::machine::{About, Rule};
+use crate::clock::Now;
+use crate::control::Registry;
+
+/// What is watched about agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Watch {
+    /// Who is gone.
+    pub absences: Vec<Absence>,
+    /// The alerts about clocks that go on.
+    pub clocks: BTreeMap<AgentId, Uuid>,
+}
+
+/// Whether the control plane itself was there: it calls nobody absent before it has been for a full window.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    since_ms: u64,
+    last_ms: u64,
+    window_ms: u64,
+}
+
+/// What is known at a moment beside the results.
+pub(crate) struct Moment<'a> {
+    pub(crate) now: Now,
+    pub(crate) registry: &'a Registry,
+    /// Those that should be heard from.
+    pub(crate) roll: &'a [Expected],
+    /// What is wrong with clocks.
+    pub(crate) clocks: &'a HashMap<AgentId, String>,
+}
+
+impl Book {
+    /// Looks at what time alone brings.
+    pub(crate) fn tick(&self, moment: &Moment<'_>) -> Draft {
+        let mut draft = Draft::default();
+        if self.version != Some(moment.registry.version) {
+            self.reconcile(&mut draft, moment.registry);
+        }
+        self.look(&mut draft, moment);
+        if self.pace.is_steady(moment.now.up_ms) {
+            self.call_roll(&mut draft, moment);
+            self.watch_clocks(&mut draft, moment);
+        }
+        self.tell_digests(&mut draft, moment);
+        draft
+    }
+
+    /// A unit whose monitor is gone, disabled or moved elsewhere ends, and its alert in silence.
+    fn reconcile(&self, draft: &mut Draft, registry: &Registry) {
+        draft.version = Some(registry.version);
+        for (key, entry) in &self.units {
+            let there =
+                registry.monitor(key.0).is_some_and(|m| m.spec.enabled && m.spec.locations.contains(&key.1));
+            if !there {
+                draft.gone.push(key.clone());
+                self.close(draft, entry.alert);
+            }
+        }
+    }
+
+    fn look(&self, draft: &mut Draft, moment: &Moment<'_>) {
+        let Moment { now, registry, roll, .. } = *moment;
+        let heard: HashMap<_, _> = roll.iter().map(|e| (e.id, e.silent_ms)).collect();
+        let absent = |id| self.watch.absences.iter().any(|a| a.members.contains(&id));
+        for (key, entry) in self.units.iter().filter(|(_, e)| e.unit.is_restless()) {
+            let (Some(monitor), Some(agent)) = (registry.monitor(key.0), entry.unit.agent()) else {
+                continue;
+            };
+            if draft.gone.contains(key) {
+                continue;
+            }
+            let silent = heard.get(&agent).filter(|_| !absent(agent));
+            let about = About {
+                drained: self.is_drained(agent),
+                heard_ms: silent.map(|ms| now.up_ms.saturating_sub(*ms)),
+            };
+            let entry = self.entry(draft, key);
+            if let Some(step) = entry.unit.look(Rule::of(&monitor.spec), about, now.up_ms) {
+                self.step(draft, key, monitor, step, registry, now);
+            }
+        }
+    }
+
+    fn call_roll(&self, draft: &mut Draft, moment: &Moment<'_>) {
+        let mut watch = self.watch.clone();
+        let news = absence::call(&mut watch.absences, moment.roll, moment.now, &mut || fresh(moment.now));
+        for news in news {
+            match news {
+                News::Gone(absence, names) => {
+                    draft.tell(Event::gone(&absence, names, moment.now), moment.registry);
+                }
+                News::Back(absence, rest) => {
+                    self.close(draft, Some(absence.alert));
+                    draft.tell(Event::back(&absence, rest, moment.now), moment.registry);
+                }
+                News::Dropped(absence) => self.close(draft, Some(absence.alert)),
+            }
+        }
+        // Also where nobody is told: who came back is not waited for any more.
+        draft.watch = (watch != self.watch).then_some(watch);
+    }
+
+    /// A clock that is off is told once, and once that it is right again.
+    fn watch_clocks(&self, draft: &mut Draft, moment: &Moment<'_>) {
+        let Moment { now, registry, roll, clocks } = *moment;
+        let mut watch = draft.watch.clone().unwrap_or_else(|| self.watch.clone());
+        for agent in roll.iter().filter(|agent| agent.silent_ms < HEARD_MS) {
+            let (Expected { id, name, location, .. }, off) = (agent, clocks.get(&agent.id));
+            match (watch.clocks.get(id).copied(), off) {
+                (None, Some(detail)) => {
+                    let event = Event::clock(name, location, Some(detail), None, now);
+                    watch.clocks.insert(*id, event.notice.alert);
+                    draft.tell(event, registry);
+                }
+                (Some(alert), None) => {
+                    watch.clocks.remove(id);
+                    self.close(draft, Some(alert));
+                    draft.tell(Event::clock(name, location, None, Some(alert), now), registry);
+                }
+                _ => {}
+            }
+        }
+        let there = |id: &AgentId| registry.agent(*id).is_some();
+        let gone: Vec<_> = watch.clocks.iter().filter(|(id, _)| !there(id)).map(|(id, _)| *id).collect();
+        for id in gone {
+            let alert = watch.clocks.remove(&id);
+            self.close(draft, alert);
+        }
+        draft.watch = (watch != self.watch).then_some(watch);
+    }
+
+    /// Digests whose backlog is drained: after a moment, when each trouble has its end, or after half a minute anyway.
+    fn tell_digests(&self, draft: &mut Draft, moment: &Moment<'_>) {
+        for (agent, drained_ms) in &self.drained {
+            let Some(digest) = draft.digests.get(agent).or(self.digests.get(agent)) else { continue };
+            let waited = moment.now.up_ms.saturating_sub(*drained_ms);
+            if waited < DIGEST_AT_LEAST_MS || (waited < DIGEST_AT_MOST_MS && !digest.is_settled()) {
+                continue;
+            }
+            let event = Event::digest(digest, moment.now);
+            draft.told.push(*agent);
+            event.into_iter().for_each(|event| draft.tell(event, moment.registry));
+        }
+    }
+
+    /// Notes that time passed. A long pause between two ticks was the control plane's own: it was stopped, and heard nobody.
+    pub(crate) fn pass(&mut self, up_ms: u64) {
+        if up_ms.saturating_sub(self.pace.last_ms) > STALL_MS {
+            self.pace.since_ms = up_ms;
+        }
+        self.pace.last_ms = up_ms;
+        let (drained, left): (Vec<_>, Vec<_>) =
+            self.digests.keys().copied().partition(|agent| self.is_drained(*agent));
+        for agent in drained {
+            self.drained.entry(agent).or_insert(up_ms);
+        }
+        self.drained.retain(|agent, _| !left.contains(agent));
+    }
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self { window_ms: window_ms(), ..Self::default() }
+    }
+
+    fn is_steady(self, up_ms: u64) -> bool {
+        up_ms.saturating_sub(self.since_ms) >= self.window_ms
+    }
+}
+
+/// How long the control plane itself must have been there. Tests do not wait for it: builds with debug assertions obey them.
+fn window_ms() -> u64 {
+    let wanted = std::env::var("PICKET_DEBUG_WINDOW_MS").ok().and_then(|ms| ms.parse().ok());
+    wanted.filter(|_| cfg!(debug_assertions)).unwrap_or(WINDOW_MS)
+}
+
+/// Three heartbeats and the longest wait of an agent that did not reach the control plane.
+const WINDOW_MS: u64 = 90_000;
+
+/// An agent that was silent for longer says nothing about its clock.
+const HEARD_MS: u64 = 30_000;
+
+/// Ticks come every second; so long a pause was no accident of the scheduler.
+const STALL_MS: u64 = 10_000;
+
+const DIGEST_AT_LEAST_MS: u64 = 3_000;
+const DIGEST_AT_MOST_MS: u64 = 30_000;
