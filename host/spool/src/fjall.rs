@@ -163,7 +163,8 @@ fn fault(error: &fjall::Error) -> Fault {
     }
 }
 
-fn io_fault(error: &std::io::Error) -> Fault {
+/// What an error of the file system means for the database.
+pub(crate) fn io_fault(error: &std::io::Error) -> Fault {
     const NO_FILE_LEFT: [i32; 2] = [23, 24];
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Fault::Full,

@@ -26,6 +26,7 @@ use crate::{
     queue::{Limits, Opening, Queue},
     rescue,
     reserve::Reserve,
+    rewrite,
     slot::Slots,
     store::{Fault, Store},
     types::{CAPACITY_FLOOR, Position, Settings},
@@ -108,6 +109,9 @@ impl Home {
     fn attempt(&self, reported: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
         let database = self.dir.join("queue");
         let existed = self.marker.is_some() && database.exists();
+        if reported.is_some() {
+            rewrite::journals(&database)?;
+        }
         let mut store = FjallStore::open(&database)?;
         // Without a marker it is new, its making was interrupted, or fjall dropped what it could not read: records that any
         // journal still holds go in before the marker does.

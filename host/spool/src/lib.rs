@@ -10,6 +10,7 @@
 //! census.rs   what is there at opening, and what is missing                      (pure)
 //! home.rs     the directory: lock, slots, database, reserve, quarantine
 //! rescue.rs   what a damaged database still tells
+//! rewrite.rs  the journals once more, after an fsync that failed
 //! salvage.rs  what somebody from outside may know and take, without changing a byte
 //! slot.rs     two files that know the numbering when the database is gone
 //! fjall.rs    the database                                                       (the only file that names it)
@@ -31,6 +32,7 @@ mod probe;
 mod queue;
 mod rescue;
 mod reserve;
+mod rewrite;
 mod salvage;
 mod slot;
 mod spool;

@@ -26,6 +26,10 @@ pub(crate) struct Slots {
     turn: usize,
     generation: u64,
     dirty: bool,
+    /// What was written last.
+    bytes: Vec<u8>,
+    /// The last sync failed. The system has forgotten then what it owed to the disk, and would answer the next one with success.
+    failed: bool,
 }
 
 impl Slots {
@@ -37,7 +41,8 @@ impl Slots {
         let newest = newest.max_by_key(|(_, (generation, _))| *generation);
         let (turn, generation) = newest.map_or((0, 0), |(n, (generation, _))| (1 - n, *generation));
         let marker = newest.map(|(_, (_, marker))| marker.clone());
-        Ok((Self { files: [a, b], turn, generation, dirty: false }, marker))
+        let slots = Self { files: [a, b], turn, generation, dirty: false, bytes: Vec::new(), failed: false };
+        Ok((slots, marker))
     }
 
     /// Leaves the marker with the operating system: a crash of the process keeps it, a power cut may not. Microseconds.
@@ -50,21 +55,36 @@ impl Slots {
         bytes.extend_from_slice(&(marker.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&marker);
         bytes.resize(SIZE, 0);
-        let (path, file) = &self.files[self.turn];
-        file.write_all_at(&bytes, 0).map_err(|source| failed("write", path, source))?;
+        self.bytes = bytes;
+        self.put()?;
         self.dirty = true;
         Ok(())
     }
 
-    /// Puts what was written on the disk, and takes the other file for the next write.
+    /// Puts what was written on the disk, and takes the other file for the next write. After a failure it is written anew, through a
+    /// handle of its own.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
         if self.dirty {
+            if self.failed {
+                self.put()?;
+            }
             let (path, file) = &self.files[self.turn];
-            file.sync_all().map_err(|source| failed("write", path, source))?;
+            let synced = file.sync_all().map_err(|source| failed("write", path, source));
+            self.failed = synced.is_err();
+            synced?;
             self.turn = 1 - self.turn;
             self.dirty = false;
         }
         Ok(())
+    }
+
+    fn put(&mut self) -> Result<(), Error> {
+        let (path, file) = &mut self.files[self.turn];
+        if self.failed {
+            *file = options().open(&path).map_err(|source| failed("open", path, source))?;
+            self.failed = false;
+        }
+        file.write_all_at(&self.bytes, 0).map_err(|source| failed("write", path, source))
     }
 
     /// Whether something was written since the last sync.
@@ -82,11 +102,15 @@ pub(crate) fn newest(dir: &Path) -> Option<Marker> {
     slots.into_iter().flatten().max_by_key(|(generation, _)| *generation).map(|(_, marker)| marker)
 }
 
-fn file(dir: &Path, name: &str) -> Result<(PathBuf, File), Error> {
-    let path = dir.join(name);
+fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    match options.open(&path) {
+    options
+}
+
+fn file(dir: &Path, name: &str) -> Result<(PathBuf, File), Error> {
+    let path = dir.join(name);
+    match options().open(&path) {
         Ok(file) => Ok((path, file)),
         Err(source) => Err(failed("create", &path, source)),
     }
