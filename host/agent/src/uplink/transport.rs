@@ -16,7 +16,7 @@ use wire::signature::header;
 
 use super::proxy::{Chosen, Proxy};
 use super::retry_after;
-use crate::Error;
+use crate::{Error, clock};
 
 /// Speaks to one control plane.
 #[derive(Clone, Debug)]
@@ -259,6 +259,10 @@ fn chain(error: &reqwest::Error) -> String {
             text = format!("{text}: {next}");
         }
         cause = error.source();
+    }
+    // Rarely a forgery: a machine whose clock stands in the past finds every certificate too young.
+    if text.contains("certificate not valid yet") {
+        text = format!("clock: this machine's clock says {}, is it right? {text}", clock::wall());
     }
     text
 }
