@@ -4,6 +4,9 @@
 //! each sector of 512 bytes for itself, so tears and inner holes come by themselves. Names survive in one of two ways: in their order,
 //! as journalling file systems keep them, an fsync of anything putting all earlier ones on the disk; or each for itself, an fsync of a
 //! directory keeping its names and an fsync of a new file keeping its name.
+//!
+//! When an fsync fails, what it should have written is perhaps on the disk and perhaps only in memory, where the process still reads it;
+//! the system takes it for written, and no later fsync will write it unless the page is written again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,8 +32,19 @@ struct Content {
 struct File {
     /// What is on the disk for sure.
     durable: Content,
-    /// What was done since, and which event it was.
-    since: Vec<(usize, Change)>,
+    /// What the process read at that time: the same, but for what a failed fsync lost.
+    memory: Content,
+    /// What was done since.
+    since: Vec<Done>,
+}
+
+#[derive(Debug)]
+struct Done {
+    /// Which event it was.
+    at: usize,
+    change: Change,
+    /// Its pages are taken for written, and are not.
+    forgotten: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,23 +64,23 @@ pub struct Crash {
 /// Cuts the power when `cut` events of the trace have ended; `before` is what was there at its start, all of it on the disk.
 pub fn cut(trace: &Trace, before: &Image, cut: usize, rng: &mut StdRng) -> Crash {
     let events = &trace.events[..cut];
-    let mut files: BTreeMap<Inode, File> = trace
-        .files
-        .iter()
-        .map(|(path, inode)| (*inode, File { durable: Content::of(before, path), since: Vec::new() }))
-        .collect();
+    let mut files: BTreeMap<Inode, File> =
+        trace.files.iter().map(|(path, inode)| (*inode, File::of(Content::of(before, path)))).collect();
     let mut recorded = BTreeSet::new();
     for (at, event) in events.iter().enumerate() {
         match event {
             Event::Write(inode, place, bytes) => {
-                files.entry(*inode).or_default().since.push((at, Change::Write(*place, bytes.clone())));
+                files.entry(*inode).or_default().done(at, Change::Write(*place, bytes.clone()));
             }
             Event::Length(inode, length) => {
-                files.entry(*inode).or_default().since.push((at, Change::Length(*length)));
+                files.entry(*inode).or_default().done(at, Change::Length(*length));
             }
             Event::Sync(inode, begun) => files.entry(*inode).or_default().sync(*begun),
+            Event::FailedSync(inode, begun) if rng.random_bool(0.7) => {
+                files.entry(*inode).or_default().forget(*begun);
+            }
             Event::Recorded(epoch, seq) => drop(recorded.insert((*epoch, *seq))),
-            Event::Name(_) | Event::SyncDirectory(..) => {}
+            Event::Name(_) | Event::SyncDirectory(..) | Event::FailedSync(..) => {}
         }
     }
     let (names, directories) = names(trace, before, events, rng);
@@ -148,11 +162,35 @@ impl Content {
 }
 
 impl File {
-    /// What was done before `begun` is on the disk.
+    fn of(content: Content) -> Self {
+        Self { memory: content.clone(), durable: content, since: Vec::new() }
+    }
+
+    fn done(&mut self, at: usize, change: Change) {
+        self.since.push(Done { at, change, forgotten: false });
+    }
+
+    /// What was done before `begun` is on the disk, unless it was forgotten.
     fn sync(&mut self, begun: usize) {
-        let later = self.since.iter().position(|(at, _)| *at >= begun).unwrap_or(self.since.len());
-        for (_, change) in self.since.drain(..later) {
-            self.durable.apply(&change);
+        let later = self.since.iter().position(|done| done.at >= begun).unwrap_or(self.since.len());
+        for done in self.since.drain(..later).collect::<Vec<_>>() {
+            self.reach(&done);
+        }
+    }
+
+    /// The fsync that should have written what was done before `begun` failed.
+    fn forget(&mut self, begun: usize) {
+        self.since.iter_mut().filter(|done| done.at < begun).for_each(|done| done.forgotten = true);
+    }
+
+    /// A change is in memory, and if it was not forgotten its pages are on the disk as they are in memory then.
+    fn reach(&mut self, done: &Done) {
+        let touched = self.memory.apply(&done.change);
+        if !done.forgotten {
+            for page in touched {
+                self.durable.pages.insert(page, self.memory.pages[&page].clone());
+            }
+            self.durable.length = self.memory.length;
         }
     }
 
@@ -165,8 +203,8 @@ impl File {
             2 => self.since.truncate(rng.random_range(0..=self.since.len())),
             _ => return self.scattered(rng),
         }
-        for (_, change) in &self.since {
-            self.durable.apply(change);
+        for done in std::mem::take(&mut self.since) {
+            self.reach(&done);
         }
         self.durable
     }
@@ -176,18 +214,21 @@ impl File {
         let mut versions = BTreeMap::<u64, Vec<Vec<u8>>>::new();
         let mut lengths = vec![self.durable.length];
         let mut last = None;
-        let mut now = self.durable.clone();
-        for (_, change) in &self.since {
-            // The version before the first change is one, too.
-            let before = now.clone();
-            for page in now.apply(change) {
-                let old = || before.pages.get(&page).cloned().unwrap_or_else(|| vec![0; PAGE]);
-                versions.entry(page).or_insert_with(|| vec![old()]).push(now.pages[&page].clone());
-                last = Some(page);
+        let (durable, mut now) = (self.durable, self.memory);
+        for done in &self.since {
+            for page in now.apply(&done.change) {
+                if !done.forgotten {
+                    // The version on the disk is one, too.
+                    let old = || durable.pages.get(&page).cloned().unwrap_or_else(|| vec![0; PAGE]);
+                    versions.entry(page).or_insert_with(|| vec![old()]).push(now.pages[&page].clone());
+                    last = Some(page);
+                }
             }
-            lengths.push(now.length);
+            if !done.forgotten {
+                lengths.push(now.length);
+            }
         }
-        let mut content = self.durable;
+        let mut content = durable;
         for (page, versions) in versions {
             let mut chosen = versions[rng.random_range(0..versions.len())].clone();
             if last == Some(page) {

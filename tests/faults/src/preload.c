@@ -21,7 +21,6 @@ struct orders {
   int64_t failing; /* so many of the next fsyncs fail with EIO, and reach no disk */
   int64_t syncs;   /* fsyncs asked for */
   int64_t failed;  /* those that failed */
-  int64_t retried; /* those on a descriptor on which one had failed before */
 };
 
 static struct orders none;
@@ -70,18 +69,20 @@ time_t time(time_t *at) {
   return now.tv_sec;
 }
 
-static int is_meant(int fd) {
-  char link[64], path[PATH_MAX];
+static int is_meant(int fd, char path[PATH_MAX]) {
+  char link[64];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-  ssize_t length = readlink(link, path, sizeof path - 1);
+  ssize_t length = readlink(link, path, PATH_MAX - 1);
+  if (length > 0) path[length] = 0;
   return length > 0 && below[0] && strncmp(path, below, strlen(below)) == 0;
 }
 
 static int meant_sync(long call, int fd) {
-  if (!is_meant(fd)) return (int)syscall(call, fd);
+  char path[PATH_MAX];
+  if (!is_meant(fd, path)) return (int)syscall(call, fd);
   __atomic_add_fetch(&orders->syncs, 1, __ATOMIC_SEQ_CST);
   int known = fd >= 0 && fd < (int)sizeof broken;
-  if (known && broken[fd]) __atomic_add_fetch(&orders->retried, 1, __ATOMIC_SEQ_CST);
+  if (known && broken[fd]) dprintf(2, "fsync again after it failed: %s\n", path);
   int64_t ms = load(&orders->sync_ms);
   if (ms > 0) {
     struct timespec pause = {ms / 1000, (ms % 1000) * 1000000};

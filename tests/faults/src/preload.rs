@@ -54,7 +54,8 @@ impl Orders {
         self.set(1, i64::try_from(time.as_millis()).expect("a test waits for seconds"));
     }
 
-    /// So many of the next fsyncs fail with EIO.
+    /// So many of the next fsyncs fail with EIO. Whoever tries one again on the same descriptor is named on the process's stderr: the kernel
+    /// answers with success then, and the data is gone.
     pub fn fail(&self, syncs: u32) {
         self.set(2, i64::from(syncs));
     }
@@ -67,11 +68,6 @@ impl Orders {
     /// Those that failed.
     pub fn failed(&self) -> i64 {
         self.word(4)
-    }
-
-    /// Those on a descriptor on which one had failed before: the kernel answers them with success, and the data is gone.
-    pub fn retried(&self) -> i64 {
-        self.word(5)
     }
 
     fn set(&self, word: u64, value: i64) {

@@ -21,6 +21,9 @@ pub enum Event {
     Length(Inode, u64),
     /// The file is on the disk, as it was when so many events had ended.
     Sync(Inode, usize),
+    /// The same was asked for, and answered with an error: what was written before is perhaps nowhere but in memory, and no later fsync
+    /// will care for it.
+    FailedSync(Inode, usize),
     /// So are the names in this directory.
     SyncDirectory(PathBuf, usize),
     /// The process told that this is recorded.
@@ -49,10 +52,14 @@ pub struct Trace {
     pub events: Vec<Event>,
 }
 
-/// The same command under strace, which writes to `output`.
-pub fn under(command: &Command, output: &Path) -> Command {
+/// The same command under strace, which writes to `output` and lets some fsyncs of each thread fail with EIO if told so: "20+50", from
+/// the twentieth on each fiftieth.
+pub fn under(command: &Command, output: &Path, failing: Option<&str>) -> Command {
     let mut traced = Command::new("strace");
     traced.args(["-f", "--seccomp-bpf", "-y", "-xx", "-s", "100000000", "-e", CALLS, "-o"]).arg(output);
+    if let Some(when) = failing {
+        traced.arg("-e").arg(format!("inject=fsync,fdatasync:error=EIO:when={when}"));
+    }
     traced.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
@@ -125,7 +132,10 @@ impl Reader<'_> {
         let Some(open) = call.iter().position(|byte| *byte == b'(') else { return };
         let Some(equals) = rfind(call, b" = ") else { return };
         let result = &call[equals + 3..];
-        if result.starts_with(b"-") || result.starts_with(b"?") {
+        let failed = result.starts_with(b"-");
+        if result.starts_with(b"?")
+            || (failed && !call.starts_with(b"fsync") && !call.starts_with(b"fdatasync"))
+        {
             return;
         }
         let arguments = call[open + 1..equals].trim_ascii_end();
@@ -168,9 +178,10 @@ impl Reader<'_> {
                 let Some(open) = self.open.get(&fd(argument(0))).map(|open| open.borrow().clone()) else {
                     return;
                 };
-                self.events.push(match open.inode {
-                    Some(inode) => Event::Sync(inode, begun),
-                    None => Event::SyncDirectory(open.directory, begun),
+                self.events.extend(match open.inode {
+                    Some(inode) if failed => Some(Event::FailedSync(inode, begun)),
+                    Some(inode) => Some(Event::Sync(inode, begun)),
+                    None => (!failed).then_some(Event::SyncDirectory(open.directory, begun)),
                 });
             }
             b"rename" => self.renamed(argument(0), argument(1)),

@@ -16,7 +16,7 @@ use crate::{Process, Row, Run, Stage, Tally, pause, until};
 
 pub(super) const ROWS: &[Row] = &[
     row("D1", "disk full at random points, every fourth time at start (D2)", (20, 200), full),
-    row("D3", "a file system that breaks in use and turns read-only", (2, 20), read_only),
+    row("D3", "a file system that breaks in use, and one that is read-only at start", (2, 20), read_only),
 ];
 
 /// Several agents, each on a file system of its own that fills again and again.
@@ -73,7 +73,7 @@ fn full(run: &Run) -> Tally {
         .took("longest recovery", Duration::from_millis(recovered_ms.load(Ordering::Relaxed)))
 }
 
-/// The file system finds an error while the agent works: from then on it takes nothing. It is repaired, and nothing is missing.
+/// The file system finds an error while the agent works: from then on it takes nothing. Then a start on it as it is, and after repair.
 fn read_only(run: &Run) -> Tally {
     let stage = Stage::new("D3");
     let token = stage.create_agent("edge-1", "dc1");
@@ -104,13 +104,17 @@ fn read_only(run: &Run) -> Tally {
             checks(&mut agent, &stage, &format!("time {time}: the file system broke"));
         }
         agent.kill();
+        disk.repair(false);
+        agent = start(None);
+        checks(&mut agent, &stage, &format!("time {time}: read-only at start"));
+        agent.kill();
         disk.repair(true);
         agent = start(None);
         records(&agent, count(&agent), &format!("time {time}: repaired"));
     }
     let (status, _) = agent.terminate();
     assert!(status.success(), "{status}");
-    Tally::of(run.count, "times")
+    Tally::of(run.count, "times read-only at start")
         .and(broken, "times broken in use")
         .and(stage.whole("edge-1", LIMIT).recorded as u64, "recorded")
         .and(0, "lost")

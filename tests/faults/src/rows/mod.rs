@@ -14,13 +14,14 @@ mod link;
 mod points;
 mod power;
 mod process;
+mod sync;
 mod time;
 mod token;
 
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
     let long = [points::ROWS, alerts::ROWS, process::ROWS, cut::ROWS, power::ROWS];
-    let mixed = [damage::ROWS, disk::ROWS, time::ROWS];
+    let mixed = [damage::ROWS, disk::ROWS, sync::ROWS, time::ROWS];
     let short = [forgery::ROWS, link::ROWS, drain::ROWS, token::ROWS];
     [long.concat(), mixed.concat(), short.concat()].concat()
 }

@@ -17,15 +17,29 @@ use crate::row::row;
 use crate::trace::{self, Event, Name, Trace};
 use crate::{Process, Row, Run, Tally, until};
 
-pub(super) const ROWS: &[Row] = &[row("D5", "power cuts at any system call", (20, 1_000), cuts)];
+pub(super) const ROWS: &[Row] = &[
+    row("D5", "power cuts at any system call", (20, 1_000), cuts),
+    row("D5 D9", "power cuts after fsyncs that failed", (20, 500), lying),
+];
 
 fn cuts(run: &Run) -> Tally {
+    cut(run, None)
+}
+
+/// Now and then an fsync fails before the cut, and what it should have written is perhaps nowhere.
+fn lying(run: &Run) -> Tally {
+    cut(run, Some("20+40"))
+}
+
+fn cut(run: &Run, failing: Option<&str>) -> Tally {
     let mut subject = Subject::new("D5", INFLATED);
-    let trace = traced(&mut subject);
+    let trace = traced(&mut subject, failing);
     let ids = ids(&subject);
     let tables = trace.events.iter().filter(|e| is_table(e)).count() as u64;
     let syncs = trace.events.iter().filter(|e| matches!(e, Event::Sync(..))).count() as u64;
+    let failed = trace.events.iter().filter(|e| matches!(e, Event::FailedSync(..))).count() as u64;
     let recorded = trace.events.iter().filter(|e| matches!(e, Event::Recorded(..))).count() as u64;
+    assert_eq!(failed > 0, failing.is_some(), "{failed} fsyncs failed");
     assert!(
         syncs > 50 && recorded > 500 && tables > 0,
         "{recorded} recorded with {syncs} fsyncs and {tables} tables: the trace proves little"
@@ -61,7 +75,8 @@ fn cuts(run: &Run) -> Tally {
     });
     Tally::of(run.count, "cuts")
         .and(trace.events.len() as u64, "calls traced")
-        .and(syncs, "fsyncs")
+        .and(syncs + failed, "fsyncs")
+        .and(failed, "of them failed")
         .and(tables, "tables")
         .and(checked.load(Ordering::Relaxed), "recorded results looked for")
         .and(0, "lost")
@@ -70,7 +85,7 @@ fn cuts(run: &Run) -> Tally {
 }
 
 /// Lets the agent work under strace: it finds its control plane, drains, checks, and is stopped.
-fn traced(subject: &mut Subject) -> Trace {
+fn traced(subject: &mut Subject, failing: Option<&str>) -> Trace {
     let data = subject.stage.path(NAME);
     std::fs::remove_dir_all(&data).expect("it was there");
     subject.image.restore(&data);
@@ -78,7 +93,7 @@ fn traced(subject: &mut Subject) -> Trace {
     subject.stage.apply_all(&subject.stage.pages("dc1", 40));
     let output = subject.stage.path("trace");
     let mut command = subject.stage.agent(NAME);
-    let mut command = trace::under(slim(&subject.stage, &mut command), &output);
+    let mut command = trace::under(slim(&subject.stage, &mut command), &output, failing);
     let log = subject.stage.path("traced.log");
     let tracer = Process::start(&mut command, &log);
     // Drained at first, then cut off, then drained again: recording, releasing and both at once are in the trace.

@@ -8,6 +8,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rustix::process::Signal;
 use serde_json::Value;
+use servers::{Authority, Shape, TlsServer};
 
 use crate::image::LIMIT;
 use crate::preload::Orders;
@@ -48,11 +49,28 @@ fn wall(run: &Run) -> Tally {
         bent.orders.wall(0);
         (bent.ends(agent).0, warned)
     });
+    young_certificate(&stage);
     Tally::of(run.count, "clocks, at start and as a jump")
         .and(counts.iter().map(|(_, warned)| warned).sum(), "warnings about the clock")
         .and(counts.iter().map(|(kept, _)| kept).sum(), "recorded")
         .and(0, "lost, twice or out of order")
         .and(alerts(&stage), "alerts")
+}
+
+/// In 1970 every certificate is too young: that is said of the clock, and of no forger.
+fn young_certificate(stage: &Stage) {
+    let authority = Authority::new().expect("certificates can be made");
+    let server = TlsServer::start(&authority, Shape::Valid).expect("loopback has free ports");
+    let orders = Orders::new(stage.dir(), "young");
+    orders.wall(offsets()[4]);
+    let mut command = stage.agent_at("young", &format!("https://localhost:{}", server.port()));
+    command.arg("--ca-file").arg(stage.write("ca.pem", &authority.pem()));
+    command.env("PICKET_SETUP_TOKEN", "any");
+    orders.give(&mut command, &stage.path("young"));
+    let agent = stage.start("young", &mut command);
+    until("the agent suspects its clock", LIMIT, || {
+        agent.output().contains("clock: this machine's clock says 1970-").then_some(())
+    });
 }
 
 /// Cut off, asleep, awake and connected again: what was found before the sleep is not live, and what was due in it is counted.

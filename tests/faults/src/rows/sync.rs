@@ -1,0 +1,164 @@
+//! D9–D11: fsync fails, fsync takes seconds, no descriptor is left. Checks keep their times, nothing that was told as recorded is lost, a
+//! descriptor whose fsync failed is never trusted again, and what the agent lacks is no fault of the target.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use picket_e2e::oracle::recorded;
+use rand::RngExt;
+use serde_json::Value;
+
+use crate::image::LIMIT;
+use crate::preload::Orders;
+use crate::row::row;
+use crate::target::Mood;
+use crate::{Process, Row, Run, Stage, Tally, pause, until};
+
+pub(super) const ROWS: &[Row] = &[
+    row("D9", "fsync fails with EIO", (10, 200), failing),
+    row("D10", "fsync takes two seconds", (1, 10), slow),
+    row("D11", "no more than 64 descriptors", (1, 5), few_descriptors),
+];
+
+fn failing(run: &Run) -> Tally {
+    let stage = Stage::new("D9");
+    stage.apply_all(&stage.pages("dc1", 4));
+    let orders = Orders::new(stage.dir(), NAME);
+    let mut agent = start(&stage, &orders);
+    let mut rng = run.rng(0);
+    let mut slowest = Duration::ZERO;
+    for time in 0..run.count {
+        pause(Duration::from_millis(rng.random_range(0..700)));
+        let before = orders.failed();
+        orders.fail(rng.random_range(1..4));
+        until("an fsync fails", LIMIT, || (orders.failed() > before).then_some(()));
+        let begun = Instant::now();
+        let there = count(&agent);
+        until(&format!("time {time}: results are recorded again"), LIMIT, || {
+            assert!(agent.runs(), "time {time}: it ended\n{}", agent.output());
+            (count(&agent) > there + 3).then_some(())
+        });
+        slowest = slowest.max(begun.elapsed());
+    }
+    orders.fail(0);
+    stop(agent);
+    let whole = stage.whole(NAME, 3 * LIMIT);
+    let log = stage.log(NAME);
+    // The database syncs its journal once more when it lets go of it, and nobody trusts the answer.
+    let again: Vec<_> =
+        log.lines().filter(|line| line.starts_with("fsync again") && !line.ends_with(".jnl")).collect();
+    assert!(again.is_empty(), "descriptors on which an fsync had failed were trusted: {again:#?}");
+    Tally::of(u64::try_from(orders.failed()).unwrap_or(0), "fsyncs failed")
+        .and(again.len() as u64, "tried again")
+        .and(whole.recorded as u64, "recorded")
+        .and(0, "lost")
+        .took("longest until results were recorded again", slowest)
+}
+
+fn slow(run: &Run) -> Tally {
+    const MONITORS: usize = 20;
+    let stage = Stage::new("D10");
+    stage.apply_all(&stage.pages("dc1", MONITORS));
+    let orders = Orders::new(stage.dir(), NAME);
+    let agent = start(&stage, &orders);
+    pause(Duration::from_secs(6));
+    let (mut late, mut runs, mut due) = (Vec::new(), 0, 0);
+    for _ in 0..run.count {
+        let (begun, served, syncs) = (Instant::now(), stage.target.served(), orders.syncs());
+        orders.slow(Duration::from_secs(2));
+        pause(Duration::from_secs(10));
+        let seconds = begun.elapsed().as_secs();
+        runs += stage.target.served() - served;
+        due += seconds * MONITORS as u64;
+        assert!(orders.syncs() > syncs + 2, "the disk is hardly used");
+        orders.slow(Duration::ZERO);
+        pause(Duration::from_secs(2));
+    }
+    stop(agent);
+    let whole = stage.whole(NAME, 3 * LIMIT);
+    let stored = stage.stored(NAME);
+    late.extend(stored.iter().filter_map(lateness_ms));
+    late.sort_unstable();
+    let p99 = late[late.len() * 99 / 100];
+    assert!(10 * runs >= 9 * due, "{runs} checks where {due} were due");
+    assert!(p99 < 250, "one check in a hundred is later than {p99} ms");
+    Tally::of(run.count, "times ten seconds")
+        .and(runs, "checks")
+        .and(due, "due")
+        .and(whole.recorded as u64, "recorded")
+        .and(whole.missing, "in gaps")
+        .and(0, "lost")
+        .note(format!("99 of 100 not later than {p99} ms"))
+}
+
+/// Every check needs a descriptor, and so does everything else.
+fn few_descriptors(run: &Run) -> Tally {
+    let stage = Stage::new("D11");
+    stage.apply_all(&stage.pages("dc1", 60));
+    let token = stage.create_agent(NAME, "dc1");
+    let inner = stage.agent(NAME);
+    let mut command = Command::new("prlimit");
+    command
+        .arg("--nofile=64")
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .env("PICKET_SETUP_TOKEN", token);
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut agent = stage.start(NAME, &mut command);
+    until("the agent records", 9 * LIMIT, || (count(&agent) > 0).then_some(()));
+    for time in 0..run.count {
+        // All at once, each holding its connection for a while.
+        stage.target.set(Mood::Slow);
+        pause(Duration::from_secs(5));
+        stage.target.set(Mood::Up);
+        let before = count(&agent);
+        until(&format!("time {time}: the agent goes on"), LIMIT, || {
+            assert!(agent.runs(), "time {time}: it ended\n{}", agent.output());
+            (count(&agent) > before + 60).then_some(())
+        });
+    }
+    assert!(!agent.output().contains("panicked"), "{}", agent.output());
+    stop(agent);
+    let whole = stage.whole(NAME, 3 * LIMIT);
+    let stored = stage.stored(NAME);
+    let down: Vec<_> = stored.iter().filter(|r| r["state"] == "down").collect();
+    assert!(down.is_empty(), "what the agent lacks is no fault of the target: {:#?}", down[0]);
+    let errors = stored.iter().filter(|r| r["state"] == "error").count() as u64;
+    Tally::of(run.count, "floods")
+        .and(whole.recorded as u64, "recorded")
+        .and(errors, "said as errors of the agent")
+        .and(0, "said as down")
+        .and(0, "lost")
+}
+
+fn start(stage: &Stage, orders: &Orders) -> Process {
+    let token = stage.create_agent(NAME, "dc1");
+    let mut command = stage.agent(NAME);
+    command.env("PICKET_SETUP_TOKEN", token);
+    orders.give(&mut command, &stage.path(NAME).join("spool"));
+    let agent = stage.start(NAME, &mut command);
+    until("the agent records", 9 * LIMIT, || (count(&agent) > 0).then_some(()));
+    agent
+}
+
+fn stop(agent: Process) {
+    let (status, took) = agent.terminate();
+    assert!(status.success() && took < Duration::from_secs(5), "SIGTERM: {status} after {took:?}");
+}
+
+fn count(agent: &Process) -> usize {
+    recorded(&agent.output()).len()
+}
+
+/// How long after its time a check began.
+fn lateness_ms(result: &Value) -> Option<u64> {
+    let at = |key: &str| serde_json::from_value::<wire::Timestamp>(result[key].clone()).ok();
+    u64::try_from(at("started_at")?.as_millis() - at("planned_at")?.as_millis()).ok()
+}
+
+const NAME: &str = "edge-1";
