@@ -79,6 +79,12 @@ fn whatever_blocks_the_stream_the_agent_reports_and_hears() {
     let url = web.url();
     let wanted: Vec<_> = names.iter().map(|name| [&name[..], "1s", &name[..], &url[..]]).collect();
     field.apply(&monitors(&wanted));
+    for name in &names {
+        // Each compiles its plugins first.
+        until(&format!("{name} reports"), Duration::from_secs(180), || {
+            (state(&field, name)["connected"] == true).then_some(())
+        });
+    }
     for ((name, middlebox), manner) in names.iter().zip(&boxes).zip(manners) {
         field.result_of(name, "live and up", |r| r["delivery"] == "live" && r["state"] == "up");
         let ran = field.picket(["monitors", "run", name, "--timeout", "20s"]);
