@@ -1,10 +1,12 @@
 //! The requests to channels: the only connections that the control plane opens. Owns the signature, the secret's lookup, and what an
 //! answer means; what is sent when is `outbox`'s.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::StatusCode;
 use sha2::Sha256;
@@ -16,7 +18,7 @@ use super::outbox::{Outcome, Parcel};
 use crate::api::blocking;
 use crate::control::{Control, failed};
 
-/// Delivers until it is aborted.
+/// Delivers until it is aborted. What was under way when it ended before is tried again.
 pub(crate) async fn deliver(control: Arc<Control>) {
     let clients = match Clients::new() {
         Ok(clients) => clients,
@@ -25,6 +27,7 @@ pub(crate) async fn deliver(control: Arc<Control>) {
             return;
         }
     };
+    control.take_back();
     let mut rang = control.rang.subscribe();
     let mut ticks = tokio::time::interval(LOOK);
     let mut tries = tokio::task::JoinSet::new();
@@ -41,7 +44,9 @@ pub(crate) async fn deliver(control: Arc<Control>) {
 }
 
 async fn try_once(control: Arc<Control>, clients: Clients, parcel: Parcel) {
-    let outcome = send(&control, &clients, &parcel).await;
+    let sent = AssertUnwindSafe(send(&control, &clients, &parcel)).catch_unwind().await;
+    let outcome =
+        sent.unwrap_or_else(|_| Outcome::Failed("the control plane failed at this event".into(), None));
     let (event, channel) = (parcel.event, parcel.channel.as_str());
     match &outcome {
         Outcome::Delivered => {

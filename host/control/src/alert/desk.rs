@@ -104,6 +104,11 @@ impl Control {
         lock(&self.alerts).outbox.due(self.now().up_ms)
     }
 
+    /// Nobody tries anything any more.
+    pub(super) fn take_back(&self) {
+        lock(&self.alerts).outbox.take_back();
+    }
+
     /// A delivery was tried.
     pub(super) fn tried(&self, parcel: &Parcel, outcome: &Outcome) {
         let now = self.now();

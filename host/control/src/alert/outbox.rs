@@ -94,6 +94,11 @@ impl Outbox {
         due
     }
 
+    /// Whoever delivered ended in the middle: nothing is under way.
+    pub(crate) fn take_back(&mut self) {
+        self.waiting.values_mut().for_each(|waiting| waiting.under_way = false);
+    }
+
     /// The parcel as it stands after a try. Nothing changes before it is [kept](Self::keep).
     pub(crate) fn tried(parcel: &Parcel, outcome: &Outcome, now: Now) -> Parcel {
         let mut parcel = Parcel { attempts: parcel.attempts + 1, tried_at: Some(now.wall), ..parcel.clone() };
@@ -194,6 +199,8 @@ mod tests {
         (0..9).for_each(|n| outbox.add(parcel(n, n, "ops")));
         assert_eq!(outbox.due(0).len(), 4);
         assert_eq!(outbox.due(0).len(), 0);
+        outbox.take_back();
+        assert_eq!(outbox.due(0).len(), 4, "whoever delivered began anew");
     }
 
     #[test]
