@@ -27,6 +27,10 @@ pub enum Fate {
     Replace(Box<dyn FnOnce(&Message) -> Vec<u8> + Send>),
     /// It is passed on; the answer arrives so many bytes a second.
     Trickle(usize),
+    /// It is passed on; of the stream that it opens so many bytes come down, then both ends are cut.
+    CutStream(usize),
+    /// It is passed on; after the first frame of the stream that it opens these bytes come down, as if the control plane sent them.
+    Inject(Vec<u8>),
     /// Nobody answers, and the connection stays.
     Swallow,
     /// The connection is closed.
@@ -76,6 +80,8 @@ struct State {
     open: Vec<TcpStream>,
     /// Connections accepted so far.
     connections: u64,
+    /// Streams opened so far, and how many of them ended.
+    streams: (u64, u64),
     /// When which path was asked for.
     asked: Vec<(Instant, String)>,
     /// The newest exchanges.
@@ -93,6 +99,7 @@ impl Proxy {
             ended: false,
             open: Vec::new(),
             connections: 0,
+            streams: (0, 0),
             asked: Vec::new(),
             kept: Vec::new(),
         };
@@ -156,6 +163,11 @@ impl Proxy {
     /// Connections so far.
     pub fn connections(&self) -> u64 {
         self.shared.lock().connections
+    }
+
+    /// Streams opened so far, and how many of them ended.
+    pub fn streams(&self) -> (u64, u64) {
+        self.shared.lock().streams
     }
 
     /// The newest exchanges that passed whole, oldest first.
@@ -277,6 +289,22 @@ fn carry(near: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
         server.get_mut().write_all(&request.raw)?;
         let Some(answer) = Message::read(&mut server, Some(request.method()))? else { return Ok(()) };
         shared.pass();
+        let (down, injected) = match &fate {
+            Fate::CutStream(bytes) => (*bytes, &[][..]),
+            Fate::Inject(bytes) => (usize::MAX, &bytes[..]),
+            _ => (usize::MAX, &[][..]),
+        };
+        if answer.status() == 101 {
+            near.write_all(&answer.raw)?;
+            if !injected.is_empty() {
+                near.write_all(&frame(&mut server)?)?;
+                near.write_all(injected)?;
+            }
+            shared.lock().streams.0 += 1;
+            let ended = carry_stream(near, requests, server, down, shared);
+            shared.lock().streams.1 += 1;
+            return ended;
+        }
         match fate {
             Fate::CutAnswer(bytes) => return near.write_all(&answer.raw[..bytes.min(answer.raw.len())]),
             Fate::Replace(replace) => near.write_all(&replace(&answer))?,
@@ -287,9 +315,6 @@ fn carry(near: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
                 }
             }
             _ => near.write_all(&answer.raw)?,
-        }
-        if answer.status() == 101 {
-            return tunnel(near, requests, server, shared);
         }
         let closes = answer.header("connection").eq_ignore_ascii_case("close");
         let mut state = shared.lock();
@@ -308,22 +333,52 @@ fn carry(near: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes in both directions until either end closes.
-fn tunnel(
+/// Bytes in both directions until either end closes, or so many came down.
+fn carry_stream(
     near: TcpStream,
     from_near: BufReader<TcpStream>,
     from_far: BufReader<TcpStream>,
+    down: usize,
     shared: &Arc<Shared>,
 ) -> io::Result<()> {
     let far = from_far.get_ref().try_clone()?;
-    let down = {
+    let downwards = {
         let (near, shared) = (near.try_clone()?, shared.clone());
-        thread::spawn(move || pump(from_far, &near, &shared))
+        thread::spawn(move || pump(from_far.take(down as u64), &near, &shared))
     };
     pump(from_near, &far, shared);
     let _ = near.shutdown(Shutdown::Both);
-    let _ = down.join();
+    let _ = downwards.join();
     Ok(())
+}
+
+/// The next frame of a control plane, which does not mask them.
+fn frame(from: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 2];
+    from.read_exact(&mut bytes)?;
+    let mut rest = match bytes[1] & 0x7f {
+        126 => vec![0; 2],
+        127 => vec![0; 8],
+        _ => vec![],
+    };
+    from.read_exact(&mut rest)?;
+    let length = match rest.is_empty() {
+        true => usize::from(bytes[1] & 0x7f),
+        false => rest.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
+    };
+    let mut payload = vec![0; length];
+    from.read_exact(&mut payload)?;
+    Ok([bytes, rest, payload].concat())
+}
+
+/// A text frame as a control plane sends it.
+pub fn text_frame(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).expect("frames of rows are short");
+    let head = match length {
+        0..126 => vec![0x81, length as u8],
+        _ => [&[0x81, 126][..], &length.to_be_bytes()].concat(),
+    };
+    [&head, text.as_bytes()].concat()
 }
 
 /// Bytes in one direction, each as late as the link is slow, however many are under way.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
@@ -24,6 +24,8 @@ pub struct Row {
     pub soak: u64,
     /// Whether it breaks the network itself and wants one of its own.
     pub namespace: bool,
+    /// Whether it measures how quick something is, and wants the machine for itself.
+    pub alone: bool,
     /// Does it, and tells how often what happened. Panics when something happened that must not.
     pub run: fn(&Run) -> Tally,
 }
@@ -61,7 +63,7 @@ pub const fn row(
     (short, soak): (u64, u64),
     run: fn(&Run) -> Tally,
 ) -> Row {
-    Row { id, what, short, soak, namespace: false, run }
+    Row { id, what, short, soak, namespace: false, alone: false, run }
 }
 
 impl Row {
@@ -72,11 +74,20 @@ impl Row {
         self
     }
 
+    /// The same while no other row runs.
+    #[must_use]
+    pub const fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// The test that runs it and adds its line to the summary.
     pub fn trial(self, soak: bool, seed: u64, summary: &Summary) -> Trial {
         let summary = summary.clone();
         let name = format!("{} {}", self.id, self.what);
         Trial::test(name.clone(), move || {
+            let _others = (!self.alone).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
+            let _alone = self.alone.then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
             if self.namespace && namespace::possible() {
                 return namespace::run(&name, seed).map(|line| summary.add(line)).map_err(|line| {
                     summary.add(line.lines().last().unwrap_or_default().to_owned());
@@ -185,6 +196,9 @@ impl Summary {
         }
     }
 }
+
+/// Held by every row that runs; as a whole by one that runs alone.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// Where the summary is kept.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/faults-summary.txt");

@@ -12,7 +12,7 @@ use crate::rows::process::stop;
 use crate::{Row, Run, Stage, Tally, pause, stage, until};
 
 pub(super) const ROWS: &[Row] = &[
-    row("N17", "10,000 buffered at 50 ms round trip", (1, 20), drained),
+    row("N17", "10,000 buffered at 50 ms round trip", (1, 20), drained).alone(),
     row("P7", "SIGTERM with 10,000 pending", (2, 50), sigterm),
     row("N18", "a control plane restored from a copy", (1, 20), restored),
     row("C3", "10,000 buffered, half of the monitors deleted", (1, 5), deleted),

@@ -11,7 +11,7 @@ use wire::signature::header;
 use crate::http::Message;
 use crate::proxy::{Fate, Proxy};
 use crate::row::row;
-use crate::rows::process::stop;
+use crate::rows::process::{returns, stop};
 use crate::rows::requests_only;
 use crate::{Row, Run, Stage, Tally, stage, until};
 
@@ -86,6 +86,7 @@ fn lane_of_forgeries(stage: &Stage, run: &Run, lane: u64, rounds: u64, by_kind: 
         agent = stage.start(&name, &mut stage.agent_at(&name, &proxy.url()));
     }
     proxy.policy(requests_only(|_| Fate::Pass));
+    returns(stage, &name);
     let whole = stage.whole(&name, Duration::from_secs(90));
     assert_eq!(whole.missing, 0, "{name}: something was released without the control plane's word");
     stop(agent);

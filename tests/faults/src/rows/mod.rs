@@ -14,6 +14,7 @@ mod link;
 mod points;
 mod power;
 mod process;
+mod stream;
 mod sync;
 mod time;
 mod token;
@@ -22,7 +23,7 @@ mod token;
 pub fn all() -> Vec<Row> {
     let long = [points::ROWS, alerts::ROWS, process::ROWS, cut::ROWS, power::ROWS];
     let mixed = [damage::ROWS, disk::ROWS, sync::ROWS, time::ROWS];
-    let short = [forgery::ROWS, link::ROWS, drain::ROWS, token::ROWS];
+    let short = [forgery::ROWS, stream::ROWS, link::ROWS, drain::ROWS, token::ROWS];
     [long.concat(), mixed.concat(), short.concat()].concat()
 }
 

@@ -163,10 +163,10 @@ impl Life {
             Act::Quarantine => {
                 self.rest();
                 for journal in files(&data.join("spool/queue"), "jnl") {
-                    // One bit in the middle: fjall does not open such a journal.
+                    // Bits here and there: fjall does not open such a journal.
                     let mut bytes = std::fs::read(&journal).expect("it is ours");
                     if let Some(at) = bytes.iter().rposition(|byte| *byte != 0) {
-                        bytes[at / 3] ^= 0x10;
+                        (1..8).for_each(|n| bytes[at * n / 8] ^= 0x10);
                     }
                     std::fs::write(&journal, bytes).expect("it is ours");
                 }
