@@ -54,7 +54,7 @@ fn drained(run: &Run) -> Tally {
     let (mut slowest, mut first_live, mut recorded) = (0, 0, 0);
     for _ in 0..run.count {
         let stage = Stage::new("N17");
-        stage.apply_all(&stage.pages("dc1", 8));
+        stage.apply_all(&stage.pages("dc1", 3));
         filled(&stage, "edge-1", "dc1", 10_000, "up");
         let proxy = Proxy::start(stage.port());
         proxy.delay(Duration::from_millis(25));
