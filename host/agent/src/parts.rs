@@ -113,7 +113,7 @@ impl Parts {
                 tokio::spawn(keep("count of starts", panics.clone(), async move || {
                     sleep(restarts::STABLE).await;
                     starts.lasted();
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 })),
             ],
             runner: tokio::spawn(keep("runner", panics.clone(), async move || {

@@ -190,7 +190,10 @@ impl Recorder {
                     tracing::warn!(count = loss.count, reason = %loss.reason, "results were lost before they were recorded");
                     self.waiting().told(loss);
                 }
-                Err(error) => return Err(self.refused(&error)),
+                Err(error) => {
+                    self.refused(&error);
+                    return Err(());
+                }
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Data of a newer version is refused, in words, and not one byte of it is changed.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -19,6 +19,9 @@ use crate::monitors::{self, Monitor, Parsed};
 use crate::store::{Filter, KeptGap, Row};
 use crate::uplink::invalid;
 
+/// An apply that has no mistake: its monitors, and its channels where it names them.
+type Read = (Vec<Parsed>, Option<Vec<Channel>>);
+
 /// Which results are wanted, as people name them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
@@ -209,7 +212,7 @@ impl Control {
     }
 
     /// Reads all of an apply, or finds every mistake in it.
-    fn read(&self, apply: &Apply) -> Result<(Vec<Parsed>, Option<Vec<Channel>>), Vec<Mistake>> {
+    fn read(&self, apply: &Apply) -> Result<Read, Vec<Mistake>> {
         let monitors = monitors::parse_all(&apply.monitors, self.checks.as_ref());
         let channels = apply.channels.as_deref().map(channel::parse_all).transpose();
         let registry = self.registry();

@@ -226,7 +226,7 @@ impl Model {
                         match gap.reason {
                             Reason::Evicted => assert_eq!(item.fate, Fate::Evicted, "{position}"),
                             Reason::Enospc | Reason::SlowDisk | Reason::Rejected => {
-                                assert_eq!(item.fate, Fate::Lost, "{position}")
+                                assert_eq!(item.fate, Fate::Lost, "{position}");
                             }
                             Reason::Corrupt | Reason::Power => {
                                 assert!(item.fate == Fate::Corrupt || item.acknowledged);

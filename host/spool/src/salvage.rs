@@ -60,7 +60,7 @@ pub fn inspect(dir: &Path) -> Result<Facts, Error> {
         .range(after.epoch..)
         .map(|(epoch, last)| if *epoch == after.epoch { last.saturating_sub(after.seq) } else { *last });
     Ok(Facts {
-        recorded: marker.as_ref().map(|marker| marker.recorded()),
+        recorded: marker.as_ref().map(crate::marker::Marker::recorded),
         acknowledged,
         unreleased: unreleased.sum(),
         database_bytes: taken(&dir.join("queue")),

@@ -86,7 +86,7 @@ impl<H: Source> Writer<H> {
         let known = home.known();
         let status = Status {
             epoch: known.as_ref().map_or(0, |marker| marker.epoch),
-            recorded: known.as_ref().map_or(Position::START, |marker| marker.recorded()),
+            recorded: known.as_ref().map_or(Position::START, crate::marker::Marker::recorded),
             acknowledged: known.as_ref().map_or(Position::START, |marker| marker.acknowledged),
             ..Status::default()
         };

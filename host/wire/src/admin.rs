@@ -355,7 +355,7 @@ impl std::fmt::Display for Uptime {
         match self.percent() {
             None => write!(f, "nothing known, {} unknown", Span(self.unknown_s))?,
             Some(percent) => {
-                write!(f, "{percent} of {} known, {} unknown", Span(self.known_s), Span(self.unknown_s))?
+                write!(f, "{percent} of {} known, {} unknown", Span(self.known_s), Span(self.unknown_s))?;
             }
         }
         if self.down_s > 0 {

@@ -90,12 +90,12 @@ mod tests {
         let one = json!({"id": "a", "epoch": 1, "seq": 1});
         let two = json!({"id": "b", "epoch": 1, "seq": 2});
         assert_eq!(judge(&recorded, &[one.clone(), two.clone()], &[]), Vec::<String>::new());
-        assert_eq!(judge(&recorded, &[one.clone()], &[]), ["(1, 2) was recorded and is lost"]);
+        assert_eq!(judge(&recorded, std::slice::from_ref(&one), &[]), ["(1, 2) was recorded and is lost"]);
         assert_eq!(
-            judge(&recorded, &[one.clone()], &[json!({"epoch": 1, "from": 2, "to": 2})]),
+            judge(&recorded, std::slice::from_ref(&one), &[json!({"epoch": 1, "from": 2, "to": 2})]),
             Vec::<String>::new()
         );
-        assert_eq!(judge(&BTreeSet::new(), &[two.clone()], &[]), ["(1, 1) is a hole"]);
+        assert_eq!(judge(&BTreeSet::new(), std::slice::from_ref(&two), &[]), ["(1, 1) is a hole"]);
         assert_eq!(
             judge(&recorded, &[one, two.clone(), two], &[]),
             ["id \"b\" is stored twice", "(1, 2) is stored 2 times"]

@@ -1,5 +1,7 @@
 //! What a receiver of alerts gets: one event for what changed, none for what is old, each once by its id.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
+
 use std::time::Duration;
 
 use picket_e2e::hook::Hook;

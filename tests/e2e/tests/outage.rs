@@ -1,5 +1,7 @@
 //! Cut off: the control plane goes away, the agent is killed meanwhile, and afterwards the history is whole.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
+
 use std::time::Duration;
 
 use picket_e2e::web::Web;

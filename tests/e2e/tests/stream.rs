@@ -1,5 +1,7 @@
 //! The stream between an agent and its control plane, what takes its place where it is blocked, and the proxies that both go through.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
+
 use std::time::{Duration, Instant};
 
 use picket_e2e::web::Web;

@@ -54,7 +54,10 @@ fn followed(log: &str) -> BTreeSet<(u64, u64)> {
     all
 }
 
-fn renumbered(line: &str) -> Option<((u64, u64), (u64, u64), u64)> {
+/// From where, to where, how many.
+type Renumbered = ((u64, u64), (u64, u64), u64);
+
+fn renumbered(line: &str) -> Option<Renumbered> {
     let rest = &line[line.find("renumbered")?..];
     let value = |key: &str| {
         let rest = &rest[rest.find(key)? + key.len()..];

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 use crate::http::Message;
 use crate::pause;
 
+/// Makes another answer of an answer.
+pub type Remake = Box<dyn FnOnce(&Message) -> Vec<u8> + Send>;
+
 /// What becomes of one request.
 pub enum Fate {
     /// It is passed on, and its answer too.
@@ -24,7 +27,7 @@ pub enum Fate {
     /// The control plane never sees it; these bytes are the answer.
     Answer(Vec<u8>),
     /// It is passed on, and the answer replaced by what this makes of it.
-    Replace(Box<dyn FnOnce(&Message) -> Vec<u8> + Send>),
+    Replace(Remake),
     /// It is passed on; the answer arrives so many bytes a second.
     Trickle(usize),
     /// It is passed on; of the stream that it opens so many bytes come down, then both ends are cut.

@@ -107,7 +107,9 @@ impl Row {
                 Err(panic) => {
                     let why = panic
                         .downcast_ref::<String>()
-                        .map_or_else(|| panic.downcast_ref::<&str>().copied().unwrap_or("?"), |s| s);
+                        .map(String::as_str)
+                        .or_else(|| panic.downcast_ref::<&str>().copied())
+                        .unwrap_or("?");
                     summary.add(format!("{name}: FAILED of {} times, {end}", run.count));
                     Err(Failed::from(format!("{why}\n{name}: {end}")))
                 }

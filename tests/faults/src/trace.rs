@@ -148,7 +148,7 @@ impl Reader<'_> {
             b"close" => drop(self.open.remove(&fd(argument(0)))),
             b"dup" | b"dup2" | b"dup3" => self.duplicate(fd(argument(0)), number(result)),
             b"fcntl" if argument(1).starts_with(b"F_DUPFD") => {
-                self.duplicate(fd(argument(0)), number(result))
+                self.duplicate(fd(argument(0)), number(result));
             }
             b"read" => self.moved(fd(argument(0)), number(result)),
             b"lseek" => {

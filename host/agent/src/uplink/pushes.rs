@@ -33,7 +33,7 @@ impl Subscription {
             match self.0.recv().await {
                 Ok(push) => return push,
                 Err(broadcast::error::RecvError::Lagged(lost)) => {
-                    tracing::warn!(lost, "too many pushes at once")
+                    tracing::warn!(lost, "too many pushes at once");
                 }
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
@@ -105,7 +105,7 @@ impl Pushes {
             let believed = judge.believes(&heard);
             match serde_json::from_str(&heard.body) {
                 Ok(push) if believed => {
-                    hand_out(Numbered { number: heard.number, push }, numbers, session, told)
+                    hand_out(Numbered { number: heard.number, push }, numbers, session, told);
                 }
                 Err(error) if believed => tracing::warn!(%error, "a push that this version does not know"),
                 _ => {}
@@ -177,7 +177,7 @@ fn hand_out(push: Numbered, numbers: &mut Numbers, session: &Session, told: &bro
 async fn replaced(sessions: &mut watch::Receiver<Option<Arc<Session>>>, session: &Arc<Session>) {
     let other = |now: &Option<Arc<Session>>| now.as_ref().is_none_or(|now| !Arc::ptr_eq(now, session));
     if sessions.wait_for(other).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -214,7 +214,7 @@ mod tests {
             for _ in 0..seconds {
                 self.now_s += 1;
                 for (n, agent) in self.roll.iter_mut().enumerate() {
-                    let heard = !gone.contains(&n) && (self.now_s + n as u64 * 3) % HEARTBEAT_S == 0;
+                    let heard = !gone.contains(&n) && (self.now_s + n as u64 * 3).is_multiple_of(HEARTBEAT_S);
                     agent.silent_ms = if heard { 0 } else { agent.silent_ms + 1000 };
                 }
                 let at = Timestamp::from_millis(i64::try_from(self.now_s * 1000).unwrap());

@@ -1,7 +1,7 @@
 //! Everything that alerts remember. Gives each result to the pure machines beside and gathers what they decide into a [`Draft`]: it is
 //! written together with the results that caused it, and only then true in memory too. What time alone brings is `tick`'s.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -147,15 +147,16 @@ impl Book {
 
     /// The agent's digest, if there is one or one is to be made.
     fn digest<'d>(&self, draft: &'d mut Draft, row: &Row, made: bool) -> Option<&'d mut Digest> {
-        if !draft.digests.contains_key(&row.agent) {
-            let digest = match self.digests.get(&row.agent) {
-                Some(digest) => digest.clone(),
-                None if made => Digest::new(row.agent, row.agent_name.clone(), row.location.clone()),
-                None => return None,
-            };
-            draft.digests.insert(row.agent, digest);
+        match draft.digests.entry(row.agent) {
+            hash_map::Entry::Occupied(drafted) => Some(drafted.into_mut()),
+            hash_map::Entry::Vacant(free) => match self.digests.get(&row.agent) {
+                Some(digest) => Some(free.insert(digest.clone())),
+                None if made => {
+                    Some(free.insert(Digest::new(row.agent, row.agent_name.clone(), row.location.clone())))
+                }
+                None => None,
+            },
         }
-        draft.digests.get_mut(&row.agent)
     }
 
     pub(super) fn step(

@@ -54,7 +54,7 @@ async fn try_once(control: Arc<Control>, clients: Clients, parcel: Parcel) {
             failpoint::hit("control.alert.delivered");
         }
         Outcome::Failed(why, _) => {
-            tracing::warn!(%event, channel, why, "an alert was not delivered: it is tried again")
+            tracing::warn!(%event, channel, why, "an alert was not delivered: it is tried again");
         }
         Outcome::Refused(why) => tracing::warn!(%event, channel, why, "an alert is not delivered"),
     }

@@ -184,7 +184,7 @@ fn what_alerts_remember_is_written_with_the_results_and_there_after_a_reopen() {
     assert_eq!((kept.channels, kept.units, kept.digests), (vec![channel], vec![unit], vec![digest.clone()]));
     assert_eq!((kept.watch, kept.open, kept.waiting.len()), (watch, vec![open.clone()], 2));
     assert_eq!(store.alerts(None, 9).unwrap(), [closed.clone(), open.clone()], "newest first");
-    assert_eq!(store.alerts(Some(Timestamp::from_millis(1_500)), 9).unwrap(), [closed.clone()]);
+    assert_eq!(store.alerts(Some(Timestamp::from_millis(1_500)), 9).unwrap(), std::slice::from_ref(&closed));
     assert_eq!(store.alert(open.notice.id).unwrap(), Some(open.clone()));
     assert_eq!(store.parcels(closed.notice.id).unwrap(), [parcel(&closed)]);
 

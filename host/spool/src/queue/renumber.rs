@@ -28,6 +28,9 @@ struct Stretch {
     count: u64,
 }
 
+/// Where records stand, and their bytes.
+type Records = Vec<(Position, Vec<u8>)>;
+
 impl<S: Store> Queue<S> {
     /// Moves what is unreleased, entries and gaps in their order, to an epoch above all of ours and above `above`; new entries
     /// follow there. What was released stays behind and is not given again, whatever is rewound.
@@ -107,7 +110,7 @@ impl<S: Store> Queue<S> {
     }
 
     /// The next records before this epoch that are unreleased, and whether they are the last of them.
-    fn records_to_move(&self, epoch: u64) -> Result<(Vec<(Position, Vec<u8>)>, bool), Fault> {
+    fn records_to_move(&self, epoch: u64) -> Result<(Records, bool), Fault> {
         let acknowledged = self.marker.acknowledged;
         // A gap that was released in part stays where its key is: only its rest moves.
         let rest = self.rest_of_gap(acknowledged).filter(|gap| gap.epoch < epoch);
