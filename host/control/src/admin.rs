@@ -113,7 +113,8 @@ impl Control {
         let Some(agent) = registry.agents.get(name) else {
             return Err(no_such("agent", name, registry.agents.keys()));
         };
-        if !agent.is_wanted() || !self.is_connected(agent.id) {
+        // What waits for a session that begins is forgotten: a push reaches only one that has begun.
+        if !agent.is_wanted() || !lock(&self.sessions).is_live(agent.id, self.now().up_ms) {
             let detail = format!(
                 "agent {name} is not connected: it makes a new token by itself once it was away for a week"
             );

@@ -120,6 +120,10 @@ fn an_identity_from_a_backup_recovers_with_its_device_key() {
     until("it is connected", Duration::from_secs(30), || (state(&field) == "connected").then_some(()));
     let (identity, backup) = (field.path("edge-1/identity"), field.path("backup"));
     copy(&identity, &backup);
+    until("it can be asked", Duration::from_secs(60), || {
+        field.picket(["agents", "rotate", "edge-1"]).status.success().then_some(())
+    });
+    until("it rotates when asked", Duration::from_secs(30), || (count(&field, "rotated") == 1).then_some(()));
     agent.kill();
     let agent = start(&field, &mut rotating(&field));
     until("three rotations", Duration::from_secs(30), || (count(&field, "rotated") >= 3).then_some(()));

@@ -134,6 +134,11 @@ impl Sessions {
         self.sessions.get_mut(&agent).filter(lasts)
     }
 
+    /// Whether the agent has a session in which it speaks.
+    pub(crate) fn is_live(&self, agent: AgentId, up_ms: u64) -> bool {
+        self.sessions.get(&agent).is_some_and(|s| up_ms.saturating_sub(s.heard_ms) < SILENT_MS)
+    }
+
     /// Ends whatever this agent has.
     pub(crate) fn end(&mut self, agent: AgentId) {
         self.sessions.remove(&agent);
@@ -374,7 +379,8 @@ mod tests {
         speak(&mut sessions, "b", 1_000);
         assert!(is_fork(&sessions, "a", 2_000));
         speak(&mut sessions, "b", 11_000);
-        assert!(is_fork(&sessions, "a", 40_999));
+        assert!(is_fork(&sessions, "a", 40_999) && sessions.is_live(agent(1), 40_999));
+        assert!(!sessions.is_live(agent(1), 41_000) && !sessions.is_live(agent(2), 0));
         assert_eq!(sessions.claim(agent(1), Some("a"), 41_000), Claim::Successor);
         begin(&mut sessions, "c", 41_000);
         speak(&mut sessions, "c", 41_000);
