@@ -16,6 +16,8 @@ pub(crate) struct Lease {
     kept: Kept,
     /// The disk did not take it yet.
     unsaved: bool,
+    /// Whether one of the two files is not there yet.
+    new: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,7 @@ impl Lease {
             remedy: "the agent must be able to read its own files".to_owned(),
             source,
         })?;
+        let new = matches!(stored, Stored::Nothing);
         let kept = match stored {
             Stored::Newer { path, format } => return Err(Error::newer(path, format)),
             Stored::Valid(payloads) => {
@@ -40,7 +43,7 @@ impl Lease {
             }
             Stored::Nothing | Stored::Damaged { .. } => None,
         };
-        Ok(Self { slots, kept: kept.unwrap_or_default(), unsaved: false })
+        Ok(Self { slots, kept: kept.unwrap_or_default(), unsaved: false, new })
     }
 
     /// The last one.
@@ -84,7 +87,10 @@ impl Lease {
 
     fn save(&mut self) {
         let bytes = serde_json::to_vec(&self.kept).expect("texts are always JSON");
-        let saved = self.slots.store(&bytes);
+        let saved = self.slots.store(&bytes).and_then(|()| {
+            // Both files from the beginning: a full disk lets only be written over what is there.
+            if std::mem::take(&mut self.new) { self.slots.store(&bytes) } else { Ok(()) }
+        });
         if let Err(error) = &saved
             && !self.unsaved
         {
