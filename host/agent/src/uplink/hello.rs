@@ -41,7 +41,7 @@ impl Uplink {
                     renumber: welcome.renumber,
                 };
                 let verdict = self.machine.welcomed(clock::boot(), greeting, rand::random());
-                if self.apply(verdict).await && !verdict.later_life {
+                if self.apply(verdict, &[]).await && !verdict.later_life {
                     self.lease.renumbered();
                 }
                 self.tell(trouble(verdict));

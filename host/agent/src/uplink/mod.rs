@@ -17,6 +17,7 @@ use crate::record::{self, Moment};
 use client::{Client, Session, Trouble};
 use lease::Lease;
 use machine::{Failure, Machine, Step, Verdict, Wanted};
+use releases::Releases;
 
 pub(crate) mod backoff;
 pub(crate) mod client;
@@ -26,6 +27,7 @@ pub(crate) mod lease;
 mod machine;
 pub(crate) mod proxy;
 pub(crate) mod pushes;
+mod releases;
 pub(crate) mod retry_after;
 pub(crate) mod stream;
 pub(crate) mod token;
@@ -47,6 +49,7 @@ pub(crate) struct Uplink {
     spool: Spool,
     recorded: watch::Receiver<spool::Status>,
     machine: Machine,
+    releases: Releases,
     session: Option<Arc<Session>>,
     /// The session while it is good for something, for whoever else speaks within it.
     sessions: watch::Sender<Option<Arc<Session>>>,
@@ -60,6 +63,7 @@ impl Uplink {
     pub(crate) fn new(client: Client, spool: Spool, lease: Lease, boot_id: String) -> Self {
         Self {
             machine: Machine::new(record::from_spool(spool.status().acknowledged)),
+            releases: Releases::default(),
             recorded: spool.watch(),
             session: None,
             sessions: watch::Sender::new(None),
@@ -110,7 +114,7 @@ impl Uplink {
             match self.machine.next(clock::boot(), !ready.is_empty()) {
                 Step::Send if !ready.is_empty() => self.send(ready).await,
                 Step::Hello if self.spool.status().pending > 0 => self.greet().await,
-                Step::Hello | Step::Send | Step::Wait(_) => return,
+                Step::Hello | Step::Send | Step::Wait(_) => return self.releases.end().await,
             }
         }
     }
@@ -150,11 +154,12 @@ impl Uplink {
     async fn send(&mut self, Ready { lane, stored }: Ready) {
         let Some(session) = self.session.clone() else { return };
         let now = Moment { boot_id: &self.boot_id, boot: clock::boot() };
+        let entries: Vec<Position> = stored.iter().filter_map(entry).collect();
         let rejected = self.machine.rejected();
         let records: Vec<Record> =
             stored.into_iter().map(|stored| record::record(stored, now, rejected)).collect();
         let positions: Vec<Position> = records.iter().map(Record::position).collect();
-        let batch = Batch { lane, records, pending: self.spool.status().pending, sent_at: clock::wall() };
+        let batch = Batch { lane, records, pending: self.pending(), sent_at: clock::wall() };
         self.machine.sending(lane, positions.last().copied());
         match self.client.results(&session, &batch).await {
             Ok(ack) => {
@@ -164,7 +169,7 @@ impl Uplink {
                 if verdict.odd {
                     tracing::warn!(cursor = %ack.cursor, sent = ?positions.last(), "the control plane's cursor makes no sense");
                 }
-                self.apply(verdict).await;
+                self.apply(verdict, &entries).await;
                 failpoint::hit("uplink.acknowledged");
                 self.tell(trouble(verdict));
             }
@@ -191,23 +196,34 @@ impl Uplink {
     }
 
     /// Tells the spool. Gives whether it did what it was told.
-    async fn apply(&mut self, verdict: Verdict) -> bool {
-        let done = match verdict {
-            Verdict { release: Some(upto), .. } => self.spool.release(record::to_spool(upto)).await,
-            Verdict { rewind: Some(to), .. } => {
-                tracing::warn!(%to, "the control plane has less than it acknowledged: sending again what is still here");
-                self.spool.rewind(record::to_spool(to)).await
-            }
-            Verdict { renumber: Some(above), .. } => {
-                tracing::info!(%above, "what is held gets new positions");
-                let done = self.spool.renumber(record::to_spool(above)).await;
-                self.machine.renumbered(record::from_spool(self.spool.status().acknowledged));
-                done
-            }
-            _ => Ok(()),
-        };
+    /// Tells the spool what came of it; `entries` are those of the batch. Gives whether what must not
+    /// wait, a rewind or new positions, is on the disk.
+    async fn apply(&mut self, verdict: Verdict, entries: &[Position]) -> bool {
+        if let Some(upto) = verdict.release {
+            let released = entries.iter().filter(|position| **position <= upto).count() as u64;
+            self.releases.begin(&self.spool, record::to_spool(upto), released);
+        }
+        if verdict.rewind.is_some() || verdict.renumber.is_some() {
+            self.releases.end().await;
+        }
+        let mut done = Ok(());
+        if let Some(to) = verdict.rewind {
+            tracing::warn!(%to, "the control plane has less than it acknowledged: sending again what is still here");
+            done = self.spool.rewind(record::to_spool(to)).await;
+        }
+        if let Some(above) = verdict.renumber {
+            tracing::info!(%above, "what is held gets new positions");
+            done = self.spool.renumber(record::to_spool(above)).await;
+            self.machine.renumbered(record::from_spool(self.spool.status().acknowledged));
+        }
         done.inspect_err(|error| tracing::warn!(%error, "cannot move the spool's acknowledged position"))
             .is_ok()
+    }
+
+    /// Results that the control plane does not have yet.
+    fn pending(&mut self) -> u64 {
+        let status = self.spool.status();
+        status.pending.saturating_sub(self.releases.beyond(status.acknowledged))
     }
 
     fn fail(&mut self, trouble: Trouble, batch: &[Position]) {
@@ -253,6 +269,11 @@ impl Ready {
     fn is_empty(&self) -> bool {
         self.stored.is_empty()
     }
+}
+
+/// Where an entry stands; none of a gap.
+fn entry(stored: &Stored) -> Option<Position> {
+    matches!(stored, Stored::Entry { .. }).then(|| record::from_spool(stored.position()))
 }
 
 /// What a verdict means for the operator.
