@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use rustls::ServerConfig;
 
@@ -65,7 +66,7 @@ fn smtp(mut stream: TcpStream, config: Option<Arc<ServerConfig>>) -> std::io::Re
             ("EHLO", None) => stream.write_all(b"250-mail.picket.test\r\n250 8BITMIME\r\n")?,
             ("STARTTLS", Some(config)) => {
                 stream.write_all(b"220 go ahead\r\n")?;
-                return tls::echo(stream, config.clone());
+                return tls::echo(stream, config.clone(), &AtomicU64::default());
             }
             ("QUIT", _) => return stream.write_all(b"221 bye\r\n"),
             _ => stream.write_all(b"502 not here\r\n")?,
@@ -80,7 +81,7 @@ fn postgres(mut stream: TcpStream, config: Option<Arc<ServerConfig>>) -> std::io
     match config {
         Some(config) if request == SSL_REQUEST => {
             stream.write_all(b"S")?;
-            tls::echo(stream, config)
+            tls::echo(stream, config, &AtomicU64::default())
         }
         _ => stream.write_all(b"N"),
     }

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -24,6 +25,7 @@ pub enum Versions {
 #[derive(Debug)]
 pub struct TlsServer {
     listener: Listener,
+    heard: Arc<AtomicU64>,
 }
 
 impl TlsServer {
@@ -35,15 +37,22 @@ impl TlsServer {
     /// The same, with these versions only.
     pub fn start_with(authority: &Authority, shape: Shape, versions: Versions) -> Result<TlsServer, Error> {
         let config = configuration(authority, shape, versions)?;
+        let heard = Arc::new(AtomicU64::new(0));
+        let count = heard.clone();
         let listener = Listener::start(move |stream| {
-            let _ = echo(stream, config.clone());
+            let _ = echo(stream, config.clone(), &count);
         })?;
-        Ok(TlsServer { listener })
+        Ok(TlsServer { listener, heard })
     }
 
     /// Where it listens on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.listener.port()
+    }
+
+    /// Bytes that peers told it behind the handshake.
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::SeqCst)
     }
 }
 
@@ -67,8 +76,8 @@ pub(crate) fn configuration(
     Ok(Arc::new(config))
 }
 
-/// Makes the handshake and sends back what comes, until the peer closes.
-pub(crate) fn echo(stream: TcpStream, config: Arc<ServerConfig>) -> std::io::Result<()> {
+/// Makes the handshake and sends back what comes, until the peer closes; counts it.
+pub(crate) fn echo(stream: TcpStream, config: Arc<ServerConfig>, heard: &AtomicU64) -> std::io::Result<()> {
     let connection = ServerConnection::new(config).map_err(std::io::Error::other)?;
     let mut stream = StreamOwned::new(connection, stream);
     let mut buffer = [0; 4096];
@@ -77,6 +86,7 @@ pub(crate) fn echo(stream: TcpStream, config: Arc<ServerConfig>) -> std::io::Res
         if length == 0 {
             return Ok(());
         }
+        heard.fetch_add(length as u64, Ordering::SeqCst);
         stream.write_all(&buffer[..length])?;
         stream.flush()?;
     }

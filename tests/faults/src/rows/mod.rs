@@ -17,13 +17,14 @@ mod process;
 mod stream;
 mod sync;
 mod time;
+mod tls;
 mod token;
 
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
     let long = [points::ROWS, alerts::ROWS, process::ROWS, cut::ROWS, power::ROWS];
     let mixed = [damage::ROWS, disk::ROWS, sync::ROWS, time::ROWS];
-    let short = [forgery::ROWS, stream::ROWS, link::ROWS, drain::ROWS, token::ROWS];
+    let short = [forgery::ROWS, stream::ROWS, link::ROWS, drain::ROWS, tls::ROWS, token::ROWS];
     [long.concat(), mixed.concat(), short.concat()].concat()
 }
 

@@ -1,5 +1,6 @@
 //! P1, P5, P6: kill -9 in the middle of everything, two agents on one directory, a copied directory.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
@@ -7,7 +8,7 @@ use rand::RngExt as _;
 use crate::proxy::{Link, Proxy};
 use crate::row::row;
 use crate::stage::{copy, events};
-use crate::{Process, Row, Run, Stage, Tally, pause, until};
+use crate::{Finished, Process, Row, Run, Stage, Tally, pause, until};
 
 pub(super) const ROWS: &[Row] = &[
     row("P1", "kill -9 while checking and draining", (30, 600), kills),
@@ -93,8 +94,11 @@ pub(super) fn returns(stage: &Stage, name: &str) {
     });
 }
 
-/// SIGTERM; it has five seconds.
+/// SIGTERM; it has five seconds. Until then it listened on nothing (I7).
 pub(super) fn stop(agent: Process) {
+    let sockets = Finished::of(Command::new("ss").args(["-Hlntup"])).exits(0).stdout;
+    let of_it: Vec<_> = sockets.lines().filter(|l| l.contains(&format!("pid={},", agent.pid()))).collect();
+    assert!(of_it.is_empty(), "the agent listens: {of_it:?}");
     let (status, took) = agent.terminate();
     assert!(status.success() && took < Duration::from_secs(5), "SIGTERM: {status} after {took:?}");
 }
