@@ -272,15 +272,25 @@ fn sandbox(settings: &Settings) -> Result<Sandbox, Error> {
     let host = settings.control.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = settings.control.port_or_known_default().unwrap_or_default();
     let ceiling = net::Ceiling { allow: settings.allow.clone(), control: Some((host, port)) };
-    let network = net::Network::new(net::Settings { ceiling, resolver: settings.resolver.clone() })
-        .map_err(|e| start("network", e))?;
-    let settings = sandbox::Settings {
-        slots: u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX),
-        cache: Some(settings.data.join("cache")),
-        compiler: settings.compiler.clone(),
-        ..sandbox::Settings::default()
+    let new = |cache: Option<PathBuf>| {
+        let network = net::Settings { ceiling: ceiling.clone(), resolver: settings.resolver.clone() };
+        let settings = sandbox::Settings {
+            slots: u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX),
+            cache,
+            compiler: settings.compiler.clone(),
+            ..sandbox::Settings::default()
+        };
+        Sandbox::new(settings, net::Network::new(network).map_err(sandbox::Error::Network)?)
     };
-    Sandbox::new(settings, network).map_err(|e| start("sandbox", e))
+    let sandbox = match new(Some(settings.data.join("cache"))) {
+        // It saves the compiling at each start, and the disk may be full or read-only.
+        Err(error @ sandbox::Error::Cache { .. }) => {
+            tracing::warn!(%error, "plugins are compiled at every start");
+            new(None)
+        }
+        made => made,
+    };
+    sandbox.map_err(|e| start("sandbox", e))
 }
 
 async fn plugins(settings: &Settings, sandbox: &Sandbox) -> Result<Plugins, Error> {
