@@ -36,7 +36,7 @@ pub enum Fate {
     Checks(Duration, String),
     /// It ended with this status and these words.
     Ends(Option<i32>, String),
-    /// Neither within [`LIMIT`].
+    /// Neither in time.
     Nothing(String),
 }
 
@@ -74,22 +74,27 @@ impl Subject {
 
     /// Runs the agent on a directory without its control plane, until it is clear what it does there. It is killed then.
     pub fn fate(&self, data: &Path, log: &Path) -> Fate {
-        let begun = Instant::now();
-        let mut agent = Process::start(slim(&self.stage, &mut alone(data)), log);
-        loop {
-            let runs = agent.runs();
-            let output = agent.output();
-            if output.contains("recorded monitor=") {
-                return Fate::Checks(begun.elapsed(), output);
-            }
-            if !runs {
-                return Fate::Ends(agent.ends(LIMIT).code(), output);
-            }
-            if begun.elapsed() > LIMIT {
-                return Fate::Nothing(output);
-            }
-            pause(Duration::from_millis(10));
+        fate(slim(&self.stage, &mut alone(data)), log, LIMIT)
+    }
+}
+
+/// Runs an agent until it is clear what it does, `limit` at most, and kills it.
+pub fn fate(agent: &mut Command, log: &Path, limit: Duration) -> Fate {
+    let begun = Instant::now();
+    let mut agent = Process::start(agent, log);
+    loop {
+        let runs = agent.runs();
+        let output = agent.output();
+        if output.contains("recorded monitor=") {
+            return Fate::Checks(begun.elapsed(), output);
         }
+        if !runs {
+            return Fate::Ends(agent.ends(LIMIT).code(), output);
+        }
+        if begun.elapsed() > limit {
+            return Fate::Nothing(output);
+        }
+        pause(Duration::from_millis(10));
     }
 }
 

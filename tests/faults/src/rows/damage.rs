@@ -50,23 +50,31 @@ fn spool(run: &Run) -> Tally {
     assert!(image.files().any(|(name, _)| name.components().any(|c| c.as_os_str() == "tables")), "no tables");
     let counts = Counts::default();
     times(run, LANES, |n| {
-        let mut rng = run.rng(n);
-        let dir = scratch();
-        image.restore(dir.path());
-        let mut what = String::new();
-        // Mostly one thing anywhere; now and then three in the database. Database and mirror slots at once leave nothing that knows.
-        let (times, part) = if rng.random_bool(0.1) { (3, "queue") } else { (1, "") };
-        for _ in 0..times {
-            let (name, how) = damage(&image.below(part), &dir.path().join(part), &mut rng);
-            what = format!("{what}{part}/{}: {how}; ", name.display());
-        }
-        match subject.truth.check(dir.path()) {
-            Ok(kept) => {
-                counts.lost.fetch_add(kept.lost, Ordering::Relaxed);
-                counts.aside.fetch_add(u64::from(kept.aside), Ordering::Relaxed);
-                counts.took(kept.opened);
+        // A start that takes too long may have waited for a busy machine: then the same once more.
+        for last in [false, true] {
+            let mut rng = run.rng(n);
+            let dir = scratch();
+            image.restore(dir.path());
+            let mut what = String::new();
+            // Mostly one thing anywhere; now and then three in the database. Database and mirror slots at once leave nothing that knows.
+            let (times, part) = if rng.random_bool(0.1) { (3, "queue") } else { (1, "") };
+            for _ in 0..times {
+                let (name, how) = damage(&image.below(part), &dir.path().join(part), &mut rng);
+                what = format!("{what}{part}/{}: {how}; ", name.display());
             }
-            Err(wrong) => broken(dir, n, &what, &wrong),
+            match subject.truth.check(dir.path()) {
+                Ok(kept) if kept.opened > LIMIT && !last => continue,
+                Ok(kept) if kept.opened > LIMIT => {
+                    broken(dir, n, &what, &format!("opened after {:?}", kept.opened))
+                }
+                Ok(kept) => {
+                    counts.lost.fetch_add(kept.lost, Ordering::Relaxed);
+                    counts.aside.fetch_add(u64::from(kept.aside), Ordering::Relaxed);
+                    counts.took(kept.opened);
+                    break;
+                }
+                Err(wrong) => broken(dir, n, &what, &wrong),
+            }
         }
     });
     counts.tally(run.count)

@@ -7,6 +7,7 @@ use crate::proxy::Fate;
 mod alerts;
 mod cut;
 mod damage;
+mod directory;
 mod disk;
 mod drain;
 mod forgery;
@@ -23,7 +24,7 @@ mod token;
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
     let long = [points::ROWS, alerts::ROWS, process::ROWS, cut::ROWS, power::ROWS];
-    let mixed = [damage::ROWS, disk::ROWS, sync::ROWS, time::ROWS];
+    let mixed = [damage::ROWS, directory::ROWS, disk::ROWS, sync::ROWS, time::ROWS];
     let short = [forgery::ROWS, stream::ROWS, link::ROWS, drain::ROWS, tls::ROWS, token::ROWS];
     [long.concat(), mixed.concat(), short.concat()].concat()
 }
