@@ -16,7 +16,7 @@ use crate::{Process, Row, Run, Stage, Tally, pause, until};
 
 pub(super) const ROWS: &[Row] = &[
     row("D9", "fsync fails with EIO", (10, 200), failing),
-    row("D10", "fsync takes two seconds", (1, 10), slow),
+    row("D10", "fsync takes two seconds", (1, 10), slow).alone(),
     row("D11", "no more than 64 descriptors", (1, 5), few_descriptors),
 ];
 
