@@ -19,10 +19,10 @@ use picket_agent as agent;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use wire::enroll::EnrollRequest;
-use wire::results::{Batch, Record, State as Verdict};
+use wire::results::{Batch, Lane, Record, State as Verdict};
 use wire::signature::{self, Asked, Stamp, header};
 use wire::token::Challenge;
-use wire::{AgentId, ResultId};
+use wire::{AgentId, Position, ResultId};
 
 /// How the first answers of each kind are forged.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,8 @@ struct Fake {
     forged: Mutex<HashMap<String, u32>>,
     /// Results in batches that were not.
     unanswered: Mutex<Vec<(u64, ResultId)>>,
+    /// Where the honest ones of the backlog end.
+    cursor: Mutex<Position>,
     /// Batches that were answered honestly.
     batches: mpsc::UnboundedSender<Batch>,
 }
@@ -201,13 +203,19 @@ async fn honest(fake: &Fake, path: &str, headers: &HeaderMap, body: &[u8], forge
         }
         "/v1/results" => {
             let batch: Batch = serde_json::from_slice(body).unwrap();
-            let cursor = batch.records.last().map(Record::position).unwrap_or_default();
+            let mut cursor = fake.cursor.lock().unwrap();
+            let reached = match (batch.lane, batch.records.last()) {
+                (Lane::Backlog, Some(last)) => last.position(),
+                // What comes ahead moves nothing.
+                (Lane::Live, _) | (Lane::Backlog, None) => *cursor,
+            };
             if forged {
                 fake.unanswered.lock().unwrap().extend(ids(&batch));
             } else {
+                *cursor = reached;
                 let _ = fake.batches.send(batch);
             }
-            ok(json!({"cursor": cursor}), stamp())
+            ok(json!({"cursor": reached}), stamp())
         }
         other => panic!("{other} is no endpoint"),
     }
@@ -256,6 +264,7 @@ async fn check(forgery: Forgery) {
         enrolled: Mutex::default(),
         forged: Mutex::default(),
         unanswered: Mutex::default(),
+        cursor: Mutex::default(),
         batches,
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -271,6 +280,9 @@ async fn check(forgery: Forgery) {
     while seqs.len() < 3 {
         let batch = arrived.recv().await.expect("the agent reports");
         arrived_ids.extend(ids(&batch));
+        if batch.lane == Lane::Live {
+            continue;
+        }
         for record in batch.records {
             let Record::Result { seq, result, .. } = record else { panic!("{forgery:?} made a gap") };
             assert_eq!((result.state, &result.code[..]), (Verdict::Error, "plugin.unknown"));
