@@ -15,7 +15,10 @@ use std::{
 
 use ::fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use crate::store::{Changes, Fault, Store, Visitor};
+use crate::{
+    manifest,
+    store::{Changes, Fault, Store, Visitor},
+};
 
 /// Bytes in memory before they are written as a table. Small: an agent that is cut off should not grow by it.
 const WRITE_BUFFER: u64 = 2 * 1024 * 1024;
@@ -49,7 +52,7 @@ impl FjallStore {
         let work = move || {
             stop_here_on_panic(move |reason| drop(panicked.send(Err(Fault::Damaged(reason)))));
             // Nobody waits any more only if it took too long: then it is closed again.
-            drop(sender.send(open(dir).map_err(|error| fault(&error))));
+            drop(sender.send(manifest::check(&dir).and_then(|()| open(dir).map_err(|error| fault(&error)))));
         };
         let spawned = thread::Builder::new().name("spool-open".to_owned()).spawn(work);
         spawned.map_err(|error| Fault::Refused(error.to_string()))?;

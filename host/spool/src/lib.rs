@@ -9,6 +9,7 @@
 //! queue.rs    the rules: numbering, release, eviction with its gap, rewind, renumber (pure over a Store)
 //! census.rs   what is there at opening, and what is missing                      (pure)
 //! home.rs     the directory: lock, slots, database, reserve, quarantine
+//! manifest.rs the checksums that the database writes and does not read
 //! rescue.rs   what a damaged database still tells
 //! rewrite.rs  the journals once more, after an fsync that failed
 //! salvage.rs  what somebody from outside may know and take, without changing a byte
@@ -24,6 +25,7 @@ mod error;
 mod fjall;
 mod home;
 mod key;
+mod manifest;
 mod marker;
 #[cfg(test)]
 mod model;
