@@ -156,6 +156,8 @@ impl Stage {
         loop {
             let whole = self.judge(agent);
             if whole.wrong.is_empty() {
+                // An account that says nothing agrees with every other.
+                assert!(whole.recorded > 0, "{agent}: its log tells of nothing that was recorded");
                 return whole;
             }
             let few: Vec<_> = whole.wrong.iter().take(20).collect();
