@@ -166,17 +166,23 @@ fn forks(run: &Run) -> Tally {
             copy(&stage.path(&name), &stage.path(&copied));
             agent = stage.start(&name, &mut stage.agent(&name));
             returns(&stage, &name);
-            let forked = events(&stage, &name, "forked");
+            // The owner's event is not repeated within a while; that one of the two stands by is said each time.
+            let stands_by = || {
+                let logs = stage.log(&name) + &stage.log(&copied);
+                logs.matches("this one stands by until it is silent").count()
+            };
+            let before = stands_by();
             let twin = stage.start(&copied, &mut stage.agent(&copied));
             let begun = Instant::now();
             until(&format!("fork {n} of {name} is found"), Duration::from_secs(22), || {
-                (events(&stage, &name, "forked") > forked).then_some(())
+                (stands_by() > before).then_some(())
             });
             slowest = slowest.max(begun.elapsed());
             twin.kill();
             // Whoever held the lease is silent now, and the original goes on, at once or after three heartbeats.
             returns(&stage, &name);
         }
+        assert!(events(&stage, &name, "forked") > 0, "the owner of {name} was told");
         stop(agent);
         slowest
     });
