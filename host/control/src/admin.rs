@@ -74,12 +74,12 @@ impl Control {
 
     fn agent_view(&self, agent: &Agent) -> AgentView {
         let presence = lock(&self.presence).get(&agent.id).copied().unwrap_or_default();
-        let stands_by = lock(&self.sessions).is_forked(agent.id, self.now().up_ms);
+        let forked = lock(&self.sessions).is_forked(agent.id, self.now().up_ms);
         let state = match &agent.device {
             None => AgentState::Created,
             Some(device) if device.revoked => AgentState::Revoked,
             Some(_) if self.wants_approval(agent) => AgentState::Approval,
-            Some(_) if stands_by => AgentState::Standby,
+            Some(_) if forked => AgentState::Forked,
             Some(_) if self.is_connected(agent.id) => AgentState::Connected,
             Some(_) => AgentState::Away,
         };
@@ -91,7 +91,7 @@ impl Control {
             last_seen: presence.seen_at,
             version: agent.device.as_ref().map(|d| d.version.clone()),
             pending: presence.pending,
-            transport: (state == AgentState::Connected).then(|| {
+            transport: [AgentState::Connected, AgentState::Forked].contains(&state).then(|| {
                 let streams = lock(&self.pushes).has_stream(agent.id);
                 if streams { Transport::Stream } else { Transport::Requests }
             }),

@@ -37,6 +37,7 @@ fn sentence(agent: &agent::health::Healthy) -> String {
     let degraded = agent.degraded.as_ref().map(|why| format!("; degraded: {}", output::printable(why)));
     let degraded = degraded.unwrap_or_default();
     format!(
-        "{name} in {location}, version {version}: {link}; {monitors} monitors, {pending} results to send{degraded}{panics}"
+        "{name} in {location}, version {version}: {link}; {monitors} {}, {pending} results to send{degraded}{panics}",
+        if *monitors == 1 { "monitor" } else { "monitors" }
     )
 }

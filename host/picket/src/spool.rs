@@ -1,5 +1,6 @@
 //! `picket agent spool`: looks at what an agent has on its disk, without the control plane and without changing a byte.
 
+use std::error::Error as _;
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -67,12 +68,26 @@ pub(crate) fn run(verb: Verb) -> Result<u8, Failure> {
                 })?;
                 stored::salvage(&place.data, &mut BufWriter::new(file))
             };
-            let told = summary(salvaged.map_err(failed)?);
+            let told = match salvaged {
+                Ok(salvaged) => summary(salvaged),
+                Err(error) => return Err(reader_left(&error).unwrap_or_else(|| failed(error))),
+            };
             // Whoever reads the results from a pipe reads the count on the terminal.
             drop(writeln!(io::stderr(), "{told}"));
         }
     }
     Ok(0)
+}
+
+/// Whoever reads the results has enough: `head` is no failure.
+fn reader_left(error: &agent::Error) -> Option<Failure> {
+    let mut cause = error.source();
+    let mut broken = false;
+    while let Some(error) = cause {
+        broken |= error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
+        cause = error.source();
+    }
+    broken.then(|| output::WriteError(io::ErrorKind::BrokenPipe.into()).into())
 }
 
 fn failed(error: agent::Error) -> Failure {

@@ -43,7 +43,7 @@ pub enum AgentState {
     /// Silent for longer.
     Away,
     /// Connected, and a second device shows the same identity: its data directory was copied. The second one stands by.
-    Standby,
+    Forked,
     /// Silent for more than 90 days: waits for `picket agents approve`.
     Approval,
     /// Revoked by its owner, until `picket agents approve`.
@@ -56,7 +56,7 @@ impl std::fmt::Display for AgentState {
             Self::Created => "created",
             Self::Connected => "connected",
             Self::Away => "away",
-            Self::Standby => "standby",
+            Self::Forked => "forked",
             Self::Approval => "approval",
             Self::Revoked => "revoked",
         })

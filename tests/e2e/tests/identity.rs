@@ -152,7 +152,7 @@ fn a_copied_data_directory_stands_by_and_takes_over_when_the_original_ends() {
     });
     let twin = Process::start(&mut field.agent("copy"), field.path("copy.log"));
     // Two heartbeats.
-    until("the fork is found", Duration::from_secs(20), || (state(&field) == "standby").then_some(()));
+    until("the fork is found", Duration::from_secs(20), || (state(&field) == "forked").then_some(()));
     assert_eq!(count(&field, "forked"), 1);
     until("one of the two stands by", Duration::from_secs(5), || {
         (agent.output() + &twin.output()).contains("this one stands by").then_some(())

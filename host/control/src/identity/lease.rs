@@ -116,6 +116,11 @@ impl Sessions {
         self.forks.get(&agent).is_some_and(|fork| up_ms.saturating_sub(fork.seen_ms) < SILENT_MS)
     }
 
+    /// The device beside the holder holds the identity now. If the other one still speaks, it is the one that stands by.
+    pub(crate) fn reunited(&mut self, agent: AgentId) {
+        self.forks.remove(&agent);
+    }
+
     /// Begins a session; the one before ends.
     pub(crate) fn begin(&mut self, agent: AgentId, beginning: Beginning, up_ms: u64) {
         let Beginning { lease, recorded, rotate_first, device } = beginning;

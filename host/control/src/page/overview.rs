@@ -146,7 +146,7 @@ fn monitor_row(line: &Line<'_>, now: wire::Timestamp) -> Markup {
 fn agent_row(agent: &AgentView, now: wire::Timestamp) -> Markup {
     let shown = match agent.state {
         AgentState::Connected => "up",
-        AgentState::Standby | AgentState::Approval | AgentState::Revoked => "degraded",
+        AgentState::Forked | AgentState::Approval | AgentState::Revoked => "degraded",
         AgentState::Away => "unknown",
         AgentState::Created => "pending",
     };

@@ -343,7 +343,7 @@ async fn of_two_devices_with_one_identity_the_second_stands_by_and_takes_over_wh
     is(&original.results(vec![]).await, 401, "lease_unknown");
     is(&original.greet().await, 409, "forked");
     is_ok(&copy.results(vec![]).await);
-    assert_eq!(plane.state(0).await, "standby");
+    assert_eq!(plane.state(0).await, "forked");
     plane.pass(Duration::from_secs(20));
     is(&original.greet().await, 409, "forked");
     is_ok(&copy.results(vec![]).await);

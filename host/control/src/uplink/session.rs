@@ -51,6 +51,7 @@ impl Control {
         // A device that stood by may come first after a restart of ours, when nobody remembers the other one.
         let renumber = claim == Claim::Successor || hello.stood_by;
         if renumber {
+            lock(&self.sessions).reunited(id);
             self.note(&agent, AgentEventKind::TakenOver, &told);
         }
         if !rotate_first {
