@@ -1,9 +1,10 @@
-//! When the bytes of an exchange went and came: send, first byte, transfer. What they say is read in `exchange`.
+//! When the bytes of an exchange went and came (send, first byte, transfer), and whether the connection was reset. What they say is read
+//! in `exchange`.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,11 +19,18 @@ pub(crate) struct Clock {
     started: Instant,
     sent: AtomicU64,
     first: AtomicU64,
+    /// The other side reset the connection. The exchange itself learns this only if it was waiting for the bytes at that moment.
+    reset: AtomicBool,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), sent: AtomicU64::new(0), first: AtomicU64::new(0) }
+        Self {
+            started: Instant::now(),
+            sent: AtomicU64::new(0),
+            first: AtomicU64::new(0),
+            reset: AtomicBool::new(false),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -37,6 +45,17 @@ impl Clock {
 
     pub(crate) fn replied(&self) {
         let _ = self.first.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_reset(&self) -> bool {
+        self.reset.load(Ordering::Relaxed)
+    }
+
+    fn broke(&self, error: &io::Error) {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        if matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe) {
+            self.reset.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -78,7 +97,7 @@ impl AsyncRead for Timed {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf)).inspect_err(|e| self.clock.broke(e))?;
         if self.replies && buf.filled().len() > before {
             self.clock.replied();
         }
@@ -88,7 +107,8 @@ impl AsyncRead for Timed {
 
 impl AsyncWrite for Timed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        let written =
+            ready!(Pin::new(&mut self.stream).poll_write(cx, buf)).inspect_err(|e| self.clock.broke(e))?;
         self.clock.wrote();
         Poll::Ready(Ok(written))
     }

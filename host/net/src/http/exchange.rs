@@ -174,6 +174,9 @@ async fn talk(
     }
     match talked {
         Ok(Ok(done)) => Ok(done),
+        Ok(Err(Broken::Http(error))) if ended(&error) && clock.was_reset() => {
+            Err(io_failure(&io::ErrorKind::ConnectionReset.into(), clock.phase(), peer))
+        }
         Ok(Err(Broken::Http(error))) => Err(failure(&error, clock.phase(), peer)),
         Ok(Err(Broken::Coding(error))) => {
             let reason = format!("the body is not in the coding that its header names: {error}");
@@ -275,7 +278,7 @@ fn failure(error: &hyper::Error, phase: Phase, peer: &Endpoint) -> Failure {
         }
         source = inner.source();
     }
-    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+    if ended(error) {
         return fail(Cause::Closed, phase, format!("{peer} closed the connection too early ({phase})"));
     }
     let reason = match error.source() {
@@ -283,6 +286,11 @@ fn failure(error: &hyper::Error, phase: Phase, peer: &Endpoint) -> Failure {
         None => error.to_string(),
     };
     fail(Cause::Protocol(reason.clone()), phase, format!("{peer} broke HTTP: {reason}"))
+}
+
+/// Whether the connection ended under the exchange, without saying why.
+fn ended(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
 }
 
 fn text(value: &HeaderValue) -> String {
