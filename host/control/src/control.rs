@@ -166,7 +166,8 @@ impl Control {
             told_events: Mutex::default(),
             presence: Mutex::new(presence),
             started_up_ms: clock().up_ms,
-            alive_before: kept.alive,
+            // A time that has not come yet was written by a clock that was wrong, and says nothing about anybody's silence.
+            alive_before: kept.alive.filter(|alive| *alive <= clock().wall),
             logins: Mutex::default(),
             progress: Mutex::new(progress),
             herd: Herd::default(),

@@ -151,9 +151,10 @@ impl Rotation {
 
     /// It is the active one, here and there.
     pub(crate) fn activated(&mut self, now: Duration, chance: f64) {
+        let tried = if self.refused == Some(Refusal::Unsigned) { Some(now) } else { self.tried };
         *self = Self {
             earliest: now + self.every.min(SHORTEST),
-            tried: self.tried,
+            tried,
             ..Self::new(self.every, false, Duration::ZERO, now, chance)
         };
     }

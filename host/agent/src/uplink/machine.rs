@@ -185,7 +185,13 @@ impl Machine {
     pub(crate) fn failed(&mut self, now: Duration, failure: Failure, batch: &[Position], chance: f64) {
         self.reached = false;
         match failure {
-            Failure::Network | Failure::Refused => self.wait(now, chance),
+            Failure::Network | Failure::Refused => {
+                // The link may be too slow for a batch of this size within the time that an exchange has.
+                if self.lanes.last() == Lane::Backlog && batch.len() > 1 {
+                    self.limit = batch.len() / 2;
+                }
+                self.wait(now, chance);
+            }
             Failure::LeaseUnknown => {
                 // A lease that was good and lasted ended by a restart; one that did not is taken away, and a hello takes it back only
                 // for a moment.

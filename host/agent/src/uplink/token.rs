@@ -144,10 +144,15 @@ impl Tokens {
 
     /// Makes it known, with the active one.
     async fn register(&mut self, session: &Session) -> Result<(), Problem> {
-        self.client
-            .rotate(session, &self.keeper.active(), &self.keeper.next())
-            .await
-            .map_err(lost(session))?;
+        let (active, next) = (self.keeper.active(), self.keeper.next());
+        let told = self.client.rotate(session, &active, &next).await;
+        // A recovery that never came to its end leaves a token of a generation whose turn it is not: only the next one follows.
+        if told.as_ref().is_err_and(|trouble| trouble.is(wire::Problem::CONFLICT))
+            && next.generation != active.generation + 1
+        {
+            self.keeper.prepare(active.generation + 1)?;
+        }
+        told.map_err(lost(session))?;
         failpoint::hit("identity.rotated");
         self.rotation.registered();
         Ok(())

@@ -3,8 +3,8 @@
 //! hello again. Pure; randomness and time come in.
 //!
 //! A device names in its hello the lease that it had last and keeps on its disk. It is the holder when that is the lease given out last,
-//! or the one used last while the one given out last was never used: the answer that gave it was lost, or the device died before it
-//! was on its disk. Whoever names another one shows a copy of the data directory, and gets no lease while the holder is heard from.
+//! or the one that it named when it got that one, while that one was never used: the answer that gave it was lost, or the device died
+//! before it was on its disk. Whoever names another one shows a copy of the data directory, and gets no lease while the holder is heard from.
 
 use std::collections::HashMap;
 
@@ -32,8 +32,8 @@ pub(crate) struct Session {
     window: Window,
     /// Whether a request was accepted in it.
     used: bool,
-    /// The last lease before it that was used.
-    used_before: Option<String>,
+    /// The lease that the device named when it got this one, and still names if the answer was lost.
+    claimed: Option<String>,
     /// When something was last accepted in it.
     heard_ms: u64,
 }
@@ -49,6 +49,8 @@ pub(crate) struct Device {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Beginning {
     pub lease: String,
+    /// The lease that the hello named.
+    pub claimed: Option<String>,
     pub recorded: Position,
     pub rotate_first: bool,
     pub device: Device,
@@ -87,7 +89,7 @@ impl Sessions {
     /// Who says hello, by the lease that it says it had last.
     pub(crate) fn claim(&self, agent: AgentId, claimed: Option<&str>, up_ms: u64) -> Claim {
         let Some(held) = self.sessions.get(&agent) else { return Claim::Holder };
-        let lost_answer = !held.used && held.used_before.as_deref() == claimed;
+        let lost_answer = !held.used && held.claimed.as_deref() == claimed;
         if claimed == Some(&held.lease) || lost_answer {
             return Claim::Holder;
         }
@@ -123,13 +125,9 @@ impl Sessions {
 
     /// Begins a session; the one before ends.
     pub(crate) fn begin(&mut self, agent: AgentId, beginning: Beginning, up_ms: u64) {
-        let Beginning { lease, recorded, rotate_first, device } = beginning;
-        let used_before = self.sessions.remove(&agent).and_then(|ended| match ended.used {
-            true => Some(ended.lease),
-            false => ended.used_before,
-        });
+        let Beginning { lease, claimed, recorded, rotate_first, device } = beginning;
         let (window, used, heard_ms) = (Window::default(), false, up_ms);
-        let session = Session { lease, recorded, rotate_first, device, window, used, used_before, heard_ms };
+        let session = Session { lease, claimed, recorded, rotate_first, device, window, used, heard_ms };
         self.sessions.insert(agent, session);
     }
 
@@ -317,8 +315,13 @@ mod tests {
     }
 
     fn begin(sessions: &mut Sessions, lease: &str, up_ms: u64) {
-        let beginning = Beginning { lease: lease.into(), ..Beginning::default() };
-        sessions.begin(agent(1), beginning, up_ms);
+        begin_as(sessions, None, lease, up_ms);
+    }
+
+    /// Gives a lease to the device that names the one before.
+    fn begin_as(sessions: &mut Sessions, claimed: Option<&str>, lease: &str, up_ms: u64) {
+        let (lease, claimed) = (lease.into(), claimed.map(str::to_owned));
+        sessions.begin(agent(1), Beginning { lease, claimed, ..Beginning::default() }, up_ms);
     }
 
     /// Uses a lease once.
@@ -365,13 +368,28 @@ mod tests {
         begin(&mut sessions, "a", 0);
         speak(&mut sessions, "a", 0);
         for lost in ["b", "c", "d"] {
-            begin(&mut sessions, lost, 0);
+            begin_as(&mut sessions, Some("a"), lost, 0);
             assert_eq!(sessions.claim(agent(1), Some("a"), 0), Claim::Holder, "{lost} never arrived");
             assert_eq!(sessions.claim(agent(1), Some(lost), 0), Claim::Holder, "{lost} arrived");
         }
         speak(&mut sessions, "d", 0);
         assert!(is_fork(&sessions, "a", 0), "d was used: whoever names a is another device");
         assert!(is_fork(&sessions, "c", 0));
+    }
+
+    #[test]
+    fn a_welcome_lost_after_a_restart_or_before_its_first_use_makes_no_fork() {
+        let mut restarted = Sessions::default();
+        begin_as(&mut restarted, Some("before the restart"), "a", 0);
+        assert_eq!(restarted.claim(agent(1), Some("before the restart"), 0), Claim::Holder);
+        let mut sessions = Sessions::default();
+        begin(&mut sessions, "a", 0);
+        speak(&mut sessions, "a", 0);
+        begin_as(&mut sessions, Some("a"), "b", 0);
+        // It has b on its disk, and could not use it.
+        begin_as(&mut sessions, Some("b"), "c", 0);
+        assert_eq!(sessions.claim(agent(1), Some("b"), 0), Claim::Holder);
+        assert!(is_fork(&sessions, "a", 0), "b was received: whoever names a is another device");
     }
 
     #[test]

@@ -44,7 +44,8 @@ impl Control {
         let lease = hex::encode(identity::random::<16>());
         let recorded = hello.recorded;
         let told = format!("{device} speaks as this agent now");
-        let beginning = Beginning { lease: lease.clone(), recorded, rotate_first, device };
+        let claimed = hello.previous_lease.clone();
+        let beginning = Beginning { lease: lease.clone(), claimed, recorded, rotate_first, device };
         lock(&self.sessions).begin(id, beginning, up_ms);
         lock(&self.pushes).begin(id);
         self.pushed.send_modify(|n| *n += 1);

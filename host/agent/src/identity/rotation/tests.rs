@@ -99,6 +99,20 @@ fn in_thirty_days_of_unsigned_refusals_a_recovery_is_tried_once_an_hour_and_the_
     assert_eq!(rotation.next(DAY * 30, false), Step::Wait(Duration::MAX), "it was a proxy");
 }
 
+#[test]
+fn a_recovery_on_unsigned_words_that_succeeds_is_not_repeated_within_the_hour_either() {
+    let (mut rotation, mut recoveries) = (rotation(Duration::ZERO), 0_u32);
+    for second in (0..24 * 3_600_u64).step_by(30) {
+        let now = Duration::from_secs(second);
+        rotation.refused(Which::Active, Refusal::Unsigned);
+        if rotation.next(now, false) == Step::Recover {
+            recoveries += 1;
+            rotation.activated(now, 0.5);
+        }
+    }
+    assert!((23..=24).contains(&recoveries), "{recoveries} in a day");
+}
+
 /// The control plane, as far as it knows tokens: each a number that is its generation and one that tells it from others.
 #[derive(Clone, Debug)]
 struct Control {
