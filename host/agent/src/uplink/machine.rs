@@ -187,7 +187,7 @@ impl Machine {
         match failure {
             Failure::Network | Failure::Refused => {
                 // The link may be too slow for a batch of this size within the time that an exchange has.
-                if self.lanes.last() == Lane::Backlog && batch.len() > 1 {
+                if self.lanes.last() == Lane::Backlog && batch.len() > SMALL {
                     self.limit = batch.len() / 2;
                 }
                 self.wait(now, chance);
@@ -268,6 +268,9 @@ impl Machine {
         self.until = now + self.backoff.failed(chance);
     }
 }
+
+/// A batch of so few goes through any link in time: what failed with it was something else.
+const SMALL: usize = 50;
 
 /// A silence up to this long resumes the lease; after it the agent says hello and declares what is buffered.
 const RESUMABLE: Duration = Duration::from_secs(15);

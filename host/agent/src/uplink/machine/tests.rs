@@ -134,15 +134,17 @@ fn an_answer_that_was_lost_is_made_good_by_the_next_hello() {
 #[test]
 fn a_link_too_slow_for_a_batch_gets_smaller_ones_until_one_passes() {
     let mut machine = greeted();
-    for length in [500, 250, 125] {
+    for length in [500, 250, 125, 62] {
         assert_eq!(machine.wanted(RECORDED).limit, length);
         send(&mut machine, at(length as u64));
         machine.failed(s(1), Failure::Network, &seqs(1..=length as u64), 0.0);
     }
-    assert_eq!(machine.wanted(RECORDED).limit, 62);
-    send(&mut machine, at(62));
-    machine.answered(s(2), &seqs(1..=62), at(62), 0.0);
-    assert_eq!(machine.wanted(RECORDED).limit, 124, "and grow again");
+    send(&mut machine, at(31));
+    machine.failed(s(1), Failure::Network, &seqs(1..=31), 0.0);
+    assert_eq!(machine.wanted(RECORDED).limit, 31, "that was not its size");
+    send(&mut machine, at(31));
+    machine.answered(s(2), &seqs(1..=31), at(31), 0.0);
+    assert_eq!(machine.wanted(RECORDED).limit, 62, "and they grow again");
 }
 
 #[test]
