@@ -61,7 +61,7 @@ impl Recorder {
     /// Takes a monitor's result. Never waits.
     pub(crate) fn record(&self, monitor: &str, entry: Entry) {
         let reason = self.reason();
-        self.waiting().push(Finished { monitor: monitor.into(), entry }, reason);
+        self.waiting().push(monitor.into(), entry, reason);
         self.0.come.notify_one();
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Finished {
     /// Whose.
     pub(super) monitor: Arc<str>,
     pub(super) entry: Entry,
+    /// Its place in the order in which they came. The wall clock tells none: it may have been set in between.
+    turn: u64,
 }
 
 /// The queue, its oldest in front.
@@ -24,6 +26,8 @@ pub(super) struct Finished {
 pub(super) struct Waiting {
     queue: VecDeque<Finished>,
     bytes: usize,
+    /// Results that came since the start.
+    turns: u64,
     /// Results that left it for the disk and have no answer yet.
     under_way: usize,
     /// What did not fit and is in no gap yet; one loss a reason.
@@ -34,9 +38,10 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// One more; the oldest make room, lost for this reason.
-    pub(super) fn push(&mut self, finished: Finished, reason: Reason) {
-        self.bytes += finished.entry.bytes.len();
-        self.queue.push_back(finished);
+    pub(super) fn push(&mut self, monitor: Arc<str>, entry: Entry, reason: Reason) {
+        self.bytes += entry.bytes.len();
+        self.queue.push_back(Finished { monitor, entry, turn: self.turns });
+        self.turns += 1;
         self.fit(reason);
     }
 
@@ -57,7 +62,7 @@ impl Waiting {
     pub(super) fn back(&mut self, finished: Finished, reason: Reason) {
         self.done();
         self.bytes += finished.entry.bytes.len();
-        let at = self.queue.partition_point(|waiting| waiting.entry.at_ms < finished.entry.at_ms);
+        let at = self.queue.partition_point(|waiting| waiting.turn < finished.turn);
         self.queue.insert(at, finished);
         self.fit(reason);
     }
@@ -123,13 +128,21 @@ impl Waiting {
 mod tests {
     use super::*;
 
-    fn finished(n: i64) -> Finished {
-        Finished { monitor: "shop".into(), entry: Entry { at_ms: n, down: n % 2 == 0, bytes: vec![0; 10] } }
+    fn entry(at_ms: i64) -> Entry {
+        Entry { at_ms, down: at_ms % 2 == 0, bytes: vec![0; 10] }
+    }
+
+    fn push(waiting: &mut Waiting, at_ms: i64, reason: Reason) {
+        waiting.push("shop".into(), entry(at_ms), reason);
+    }
+
+    fn next(waiting: &mut Waiting) -> i64 {
+        waiting.next().unwrap().entry.at_ms
     }
 
     fn filled(count: i64) -> Waiting {
         let mut waiting = Waiting::default();
-        (0..count).for_each(|n| waiting.push(finished(n), Reason::SlowDisk));
+        (0..count).for_each(|n| push(&mut waiting, n, Reason::SlowDisk));
         waiting
     }
 
@@ -139,14 +152,14 @@ mod tests {
         assert_eq!((waiting.held(), waiting.lost()), (1_000, 10));
         let loss = Loss { reason: Reason::SlowDisk, count: 10, first_at_ms: 0, last_at_ms: 9, down: 5 };
         assert_eq!(waiting.loss(), Some(loss));
-        assert_eq!(waiting.next(), Some(finished(10)));
+        assert_eq!(next(&mut waiting), 10);
     }
 
     #[test]
     fn what_is_on_its_way_counts_and_comes_back_in_its_place() {
         let mut waiting = filled(1_000);
         let first = waiting.next().unwrap();
-        waiting.push(finished(1_000), Reason::Enospc);
+        push(&mut waiting, 1_000, Reason::Enospc);
         assert_eq!((waiting.held(), waiting.lost()), (1_000, 1), "the oldest that waited went");
         let second = waiting.next().unwrap();
         waiting.back(second.clone(), Reason::Enospc);
@@ -155,10 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_changes_no_order() {
+        let mut waiting = Waiting::default();
+        [5_000, 6_000, 1_000].into_iter().for_each(|at_ms| push(&mut waiting, at_ms, Reason::Enospc));
+        let under_way = [waiting.next().unwrap(), waiting.next().unwrap()];
+        under_way.into_iter().for_each(|refused| waiting.back(refused, Reason::Enospc));
+        let order: Vec<_> = (0..3).map(|_| next(&mut waiting)).collect();
+        assert_eq!(order, [5_000, 6_000, 1_000]);
+    }
+
+    #[test]
     fn a_loss_that_grew_while_it_was_told_keeps_the_rest() {
         let mut waiting = filled(1_002);
         let told = waiting.loss().unwrap();
-        waiting.push(finished(2_000), Reason::SlowDisk);
+        push(&mut waiting, 2_000, Reason::SlowDisk);
         waiting.told(told);
         assert_eq!(waiting.loss().map(|rest| (rest.count, rest.down)), Some((1, 1)));
         waiting.told(waiting.loss().unwrap());
@@ -168,7 +191,7 @@ mod tests {
     #[test]
     fn losses_of_two_reasons_stay_apart() {
         let mut waiting = filled(1_001);
-        waiting.push(finished(3_000), Reason::Enospc);
+        push(&mut waiting, 3_000, Reason::Enospc);
         assert_eq!(
             waiting.losses.iter().map(|loss| loss.reason).collect::<Vec<_>>(),
             [Reason::SlowDisk, Reason::Enospc]
@@ -178,9 +201,8 @@ mod tests {
     #[test]
     fn large_results_are_bounded_by_their_bytes() {
         let mut waiting = Waiting::default();
-        let large =
-            Finished { entry: Entry { bytes: vec![0; 1024 * 1024], ..finished(1).entry }, ..finished(1) };
-        (0..20).for_each(|_| waiting.push(large.clone(), Reason::Enospc));
+        let large = Entry { bytes: vec![0; 1024 * 1024], ..entry(1) };
+        (0..20).for_each(|_| waiting.push("shop".into(), large.clone(), Reason::Enospc));
         assert_eq!((waiting.held(), waiting.lost()), (16, 4));
     }
 }
