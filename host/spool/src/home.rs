@@ -58,6 +58,9 @@ pub(crate) trait Source: Send {
     /// Whether the next full disk stops recording.
     fn low(&self) -> bool;
 
+    /// Whether a database that found no room may find some by now; also where nobody can tell.
+    fn room(&self) -> bool;
+
     /// Now and then: makes the reserve again where there is room for it.
     fn tend(&mut self);
 }
@@ -219,6 +222,10 @@ impl Source for Home {
 
     fn low(&self) -> bool {
         self.reserve.missing()
+    }
+
+    fn room(&self) -> bool {
+        self.reserve.room()
     }
 
     fn tend(&mut self) {

@@ -61,6 +61,10 @@ impl Source for Place {
         self.home.as_ref().is_some_and(Home::low)
     }
 
+    fn room(&self) -> bool {
+        self.home.as_ref().is_none_or(Home::room)
+    }
+
     fn tend(&mut self) {
         if let Some(home) = &mut self.home {
             home.tend();

@@ -74,6 +74,11 @@ impl Reserve {
         }
     }
 
+    /// Whether whoever writes next finds room: on the disk, or here.
+    pub(crate) fn room(&self) -> bool {
+        self.held > 0 || self.available().is_none_or(|available| available >= SHORT)
+    }
+
     /// Makes it where it is missing and there is room.
     pub(crate) fn make(&mut self) {
         if !self.missing() {

@@ -253,13 +253,16 @@ impl<H: Source> Writer<H> {
         })
     }
 
-    /// Opens the queue again, unless that failed a moment ago.
+    /// Opens the queue again, unless that failed a moment ago, or would only close one that can be read: where there is still no room.
     fn reopen(&mut self, fault: Fault) -> Result<(), Fault> {
         self.spend();
         if let Some(failed) = &self.failed
             && failed.at.elapsed() < self.pace.pause * (1 << failed.times.min(DOUBLINGS))
         {
             return Err(failed.fault.clone());
+        }
+        if matches!(fault, Fault::Full) && self.queue.is_some() && !self.home.room() {
+            return Err(Fault::Full);
         }
         if self.failed.is_none() {
             tracing::warn!(%fault, "the spool's database failed: opening it again");

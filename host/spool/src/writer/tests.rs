@@ -1,6 +1,6 @@
 //! The writer against a disk that fails, stalls and comes back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
 
@@ -17,12 +17,23 @@ use crate::{
 struct Shelf {
     memory: Memory,
     full: Arc<AtomicU64>,
+    /// Whether there is said to be no room.
+    filled: Arc<AtomicBool>,
+    /// Times that it was opened.
+    opened: Arc<AtomicU64>,
+}
+
+impl Shelf {
+    fn new() -> Self {
+        Self { memory: Memory::new(), full: Arc::default(), filled: Arc::default(), opened: Arc::default() }
+    }
 }
 
 impl Source for Shelf {
     type Store = Memory;
 
     fn queue(&mut self, reported: Option<Position>) -> Result<Queue<Memory>, Error> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
         if self.full.load(Ordering::Relaxed) == 1 {
             return Err(Error::Full);
         }
@@ -55,6 +66,10 @@ impl Source for Shelf {
         false
     }
 
+    fn room(&self) -> bool {
+        !self.filled.load(Ordering::Relaxed)
+    }
+
     fn tend(&mut self) {}
 }
 
@@ -66,7 +81,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::on(Shelf { memory: Memory::new(), full: Arc::default() }, false)
+        Self::on(Shelf::new(), false)
     }
 
     fn on(shelf: Shelf, patient: bool) -> Self {
@@ -158,6 +173,23 @@ fn a_disk_without_room_for_a_new_epoch_is_read_and_let_go_of_and_taken_up_again(
 }
 
 #[test]
+fn as_long_as_there_is_no_room_a_full_database_stays_open_for_readers_and_is_not_opened_again() {
+    let bench = Bench::new();
+    bench.append(b"one").unwrap();
+    bench.shelf.memory.full(true);
+    bench.shelf.filled.store(true, Ordering::Relaxed);
+    for _ in 0..5 {
+        assert!(matches!(bench.append(b"lost"), Err(Error::Full)));
+        assert_eq!(bench.all().len(), 1);
+    }
+    assert_eq!(bench.shelf.opened.load(Ordering::Relaxed), 2, "at the start, and to become readable");
+
+    bench.shelf.memory.full(false);
+    bench.shelf.filled.store(false, Ordering::Relaxed);
+    assert_eq!(bench.append(b"two").unwrap().seq, 1);
+}
+
+#[test]
 fn what_was_never_recorded_takes_its_place_in_the_order_as_a_gap() {
     let bench = Bench::new();
     bench.append(b"one").unwrap();
@@ -179,7 +211,7 @@ fn what_was_never_recorded_takes_its_place_in_the_order_as_a_gap() {
 
 #[test]
 fn a_directory_that_does_not_open_at_the_start_is_waited_for_where_that_is_wanted() {
-    let shelf = Shelf { memory: Memory::new(), full: Arc::new(AtomicU64::new(1)) };
+    let shelf = Shelf { full: Arc::new(AtomicU64::new(1)), ..Shelf::new() };
     let pace = Pace { group: 1, wait: Duration::ZERO, pause: Duration::ZERO };
     assert!(matches!(Writer::open(shelf.clone(), pace, Arc::new(Busy::new()), false), Err(Error::Full)));
     let bench = Bench::on(shelf, true);
