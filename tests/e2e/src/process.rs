@@ -1,4 +1,4 @@
-//! One process: started with its output in a file, ended when it is dropped.
+//! One process: started with its output in a file, ended when it is dropped, and also when this one is killed.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -55,7 +55,7 @@ impl Finished {
         let (stdout, stderr) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
         let clone = |file: &File| file.try_clone().expect("a file can be cloned");
         command.stdin(Stdio::null()).stdout(clone(&stdout)).stderr(clone(&stderr));
-        let mut child = command.spawn().expect("the command can be started");
+        let mut child = servers::leash(command).and_then(Command::spawn).expect("the command can be started");
         let end = Instant::now() + LONGEST;
         let status = loop {
             match child.try_wait().expect("a child can be waited for") {
@@ -102,11 +102,9 @@ impl Process {
         let log = log.as_ref().to_owned();
         let file = File::options().create(true).append(true).open(&log).expect("the log can be written");
         let other = file.try_clone().expect("a file can be cloned");
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(other)
-            .spawn()
+        command.stdin(Stdio::null()).stdout(file).stderr(other);
+        let child = servers::leash(command)
+            .and_then(Command::spawn)
             .unwrap_or_else(|e| panic!("{:?} can be started: {e}", command.get_program()));
         Self { child, log }
     }

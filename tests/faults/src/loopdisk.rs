@@ -126,12 +126,10 @@ impl Drop for Disk {
 
 /// A process that only keeps a mount namespace, for as long as this one lives.
 fn keeper() -> Child {
-    let mut keeper = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", "echo ready; exec cat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("unshare is there");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", "echo ready; exec cat"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut keeper = servers::leash(&mut command).and_then(Command::spawn).expect("unshare is there");
     let mut line = String::new();
     let output = keeper.stdout.take().expect("it was asked for");
     let read = BufReader::new(output).read_line(&mut line);

@@ -26,15 +26,15 @@ pub fn inside() -> bool {
 /// Runs the row of that name in a namespace; its line, or what it said when it failed.
 pub fn run(name: &str, seed: u64) -> Result<String, String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    let out = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    command
         .args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])
         .arg(program)
         .args(["--exact", name])
         .env(MARK, "1")
         .env("SEED", seed.to_string())
-        .env_remove("ROW")
-        .output()
-        .map_err(|e| format!("unshare: {e}"))?;
+        .env_remove("ROW");
+    let out = servers::leash(&mut command).and_then(Command::output).map_err(|e| format!("unshare: {e}"))?;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let line =
         text.lines().find(|line| line.starts_with(&format!("{name}: "))).unwrap_or_default().to_owned();

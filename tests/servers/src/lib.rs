@@ -1,14 +1,16 @@
 //! Real servers on loopback: targets for the tests and for `picket demo`.
 //!
 //! Each `start` gives a server that already answers, on a free port, with its files in a temporary directory. Dropping it
-//! ends what it started, by process id, and removes the directory; nothing is left behind. Everything here is blocking and
-//! needs no runtime: call it from a plain thread, or through `spawn_blocking`.
+//! ends what it started, by process id, and removes the directory; nothing is left behind. Where nothing is dropped because
+//! this process was killed, a [`leash`] ends the programs. Everything here is blocking and needs no runtime: call it from a
+//! plain thread, or through `spawn_blocking`.
 //!
 //! nginx, knot, PostgreSQL and tinyproxy are the programs of Debian's packages; where one is missing, `start` answers with
 //! [`Error::Missing`], which names the package. The rest runs inside this process on threads of its own.
 
 mod certificates;
 mod knot;
+mod leash;
 mod listener;
 mod middlebox;
 mod nginx;
@@ -23,6 +25,7 @@ mod tls;
 
 pub use certificates::{Authority, Identity, Shape};
 pub use knot::Knot;
+pub use leash::leash;
 pub use middlebox::{Middlebox, Upgrade};
 pub use nginx::{Nginx, PASSWORD as NGINX_PASSWORD, TOKEN as NGINX_TOKEN, USER as NGINX_USER};
 pub use pair::Pair;

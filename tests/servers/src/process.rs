@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Error;
+use crate::{Error, leash};
 
 /// How long a server may take until it answers. Generous: the machine may be busy compiling.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,13 +39,9 @@ impl Process {
         })?;
         let errors =
             file.try_clone().map_err(|source| Error::File { action: "open", path: log.clone(), source })?;
-        // A group of its own: Ctrl-C in a terminal reaches whoever owns us, and that one ends us in order.
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
+        let command = command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        let child = leash(command)
+            .and_then(Command::spawn)
             .map_err(|source| Error::Failed { program: name.clone(), output: source.to_string() })?;
         Ok(Process { name, child, log, farewell })
     }

@@ -1,8 +1,9 @@
 //! Each server answers once it is started, and is gone once it is dropped.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use picket_servers::*;
 
@@ -106,4 +107,39 @@ fn tcp_services_keep_their_manner() {
     let address = ([127, 0, 0, 1], hole.port()).into();
     let error = TcpStream::connect_timeout(&address, Duration::from_millis(300)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+}
+
+/// The test runs itself once more; that one starts a program, is killed, and can end nothing.
+#[test]
+fn a_killed_test_leaves_no_program_behind() {
+    const SECOND: &str = "PICKET_SERVERS_SECOND";
+    if std::env::var_os(SECOND).is_some() {
+        let mut program = leash(Command::new("sleep").arg("1000")).unwrap().spawn().unwrap();
+        eprintln!("started {}", program.id());
+        program.wait().unwrap();
+    }
+    let mut second = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_killed_test_leaves_no_program_behind", "--nocapture"])
+        .env(SECOND, "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(second.stderr.take().unwrap()).lines();
+    let started = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("started ")?.parse().ok());
+    let program = rustix::process::Pid::from_raw(started.expect("it said what it started")).unwrap();
+    rustix::process::test_kill_process(program).expect("the program runs");
+    second.kill().unwrap();
+    second.wait().unwrap();
+    let begun = Instant::now();
+    while is_alive(program) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "process {program:?} goes on");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Nobody has to collect what was killed.
+fn is_alive(process: rustix::process::Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
