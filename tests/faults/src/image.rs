@@ -6,9 +6,13 @@ use std::fs::{self, DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use spool::{Position, Settings, Spool, Stored};
+use tempfile::TempDir;
+
+use crate::stage;
 
 /// Files without their trailing zeros (a journal is 64 MiB of those), and their lengths.
 #[derive(Clone)]
@@ -209,14 +213,39 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A directory for what is restored very often: in memory where that is possible, for the tests' disks would be the slowest part.
-pub fn scratch() -> tempfile::TempDir {
-    let builder = || {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("picket-faults-");
-        builder
-    };
-    builder().tempdir_in("/dev/shm").or_else(|_| builder().tempdir()).expect("a temporary directory")
+pub fn scratch() -> TempDir {
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(sweep);
+    let prefix = format!("{SCRATCH}{}-", std::process::id());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix);
+    builder.tempdir_in(MEMORY).or_else(|_| builder.tempdir()).expect("a temporary directory")
 }
+
+/// Keeps such a directory for whoever looks for the reason, and on the disk: memory is for those who work.
+pub fn keep(home: &TempDir) -> PathBuf {
+    let kept = tempfile::Builder::new().prefix("picket-faults-kept-").tempdir().expect("a directory").keep();
+    stage::copy(home.path(), &kept);
+    kept
+}
+
+/// Removes what programs left that were killed: nobody else would give that memory back.
+fn sweep() {
+    for entry in fs::read_dir(MEMORY).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix(SCRATCH)?.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A file system that is kept in memory.
+const MEMORY: &str = "/dev/shm";
+
+/// What the names of such directories begin with; the process id follows.
+const SCRATCH: &str = "picket-faults-";
 
 /// Whatever happened, a start takes no longer.
 pub const LIMIT: Duration = Duration::from_secs(10);

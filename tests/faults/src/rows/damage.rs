@@ -8,7 +8,7 @@ use picket_e2e::oracle::{judge, recorded};
 use rand::RngExt;
 
 use crate::damage::{Fate, NAME, Subject, damage};
-use crate::image::{Image, LIMIT, scratch};
+use crate::image::{Image, LIMIT, keep, scratch};
 use crate::lanes::times;
 use crate::row::row;
 use crate::{Process, Row, Run, Tally, pause};
@@ -65,7 +65,7 @@ fn spool(run: &Run) -> Tally {
             match subject.truth.check(dir.path()) {
                 Ok(kept) if kept.opened > LIMIT && !last => continue,
                 Ok(kept) if kept.opened > LIMIT => {
-                    broken(dir, n, &what, &format!("opened after {:?}", kept.opened))
+                    broken(&dir, n, &what, &format!("opened after {:?}", kept.opened))
                 }
                 Ok(kept) => {
                     counts.lost.fetch_add(kept.lost, Ordering::Relaxed);
@@ -73,7 +73,7 @@ fn spool(run: &Run) -> Tally {
                     counts.took(kept.opened);
                     break;
                 }
-                Err(wrong) => broken(dir, n, &what, &wrong),
+                Err(wrong) => broken(&dir, n, &what, &wrong),
             }
         }
     });
@@ -95,11 +95,11 @@ fn agent(run: &Run) -> Tally {
         let what = format!("{part}/{}: {how}", name.display());
         match subject.fate(&dir, &home.path().join("log")) {
             Fate::Checks(took, output) if output.contains(&subject.id) => counts.took(took),
-            fate => broken(home, n, &what, &format!("{fate:?}")),
+            fate => broken(&home, n, &what, &format!("{fate:?}")),
         }
         match subject.truth.check(&dir.join("spool")) {
             Ok(kept) => drop(counts.lost.fetch_add(kept.lost, Ordering::Relaxed)),
-            Err(wrong) => broken(home, n, &what, &wrong),
+            Err(wrong) => broken(&home, n, &what, &wrong),
         }
     });
     counts.tally(run.count)
@@ -123,7 +123,7 @@ fn identity(run: &Run) -> Tally {
         crate::image::put(&dir.join("identity").join(name), &flipped, slots.length(name));
         match subject.fate(&dir, &home.path().join("log")) {
             Fate::Checks(took, output) if output.contains(&subject.id) => counts.took(took),
-            fate => broken(home, n, &format!("{} byte {at}", name.display()), &format!("{fate:?}")),
+            fate => broken(&home, n, &format!("{} byte {at}", name.display()), &format!("{fate:?}")),
         }
     });
     let home = scratch();
@@ -204,8 +204,8 @@ fn settle(subject: &Subject, agent: &Process, what: &str) -> u64 {
 }
 
 /// Ends the row, with the directory kept to look at.
-fn broken(home: tempfile::TempDir, n: u64, what: &str, wrong: &str) -> ! {
-    panic!("time {n}: {what}: {wrong}; kept in {}", home.keep().display())
+fn broken(home: &tempfile::TempDir, n: u64, what: &str, wrong: &str) -> ! {
+    panic!("time {n}: {what}: {wrong}; kept in {}", keep(home).display())
 }
 
 const LANES: u64 = 2;

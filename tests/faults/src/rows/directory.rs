@@ -212,12 +212,19 @@ struct Group {
 
 impl Group {
     fn new() -> Self {
-        let name = format!("picket-faults-{}", std::process::id());
+        const NAME: &str = "picket-faults-";
+        let name = format!("{NAME}{}", std::process::id());
         let kinds = [
             ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "by cgroup v1"),
             ("/sys/fs/cgroup", "memory.max", "by cgroup v2"),
         ];
         for (root, limit, kind) in kinds {
+            // Groups of programs that were killed; one that is in use stays.
+            for left in fs::read_dir(root).into_iter().flatten().flatten() {
+                if left.file_name().to_string_lossy().starts_with(NAME) {
+                    let _ = fs::remove_dir(left.path());
+                }
+            }
             let path = Path::new(root).join(&name);
             if fs::create_dir(&path).is_ok() {
                 if path.join(limit).exists() {

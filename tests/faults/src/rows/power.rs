@@ -10,7 +10,7 @@ use rand::RngExt;
 use spool::{Position, Settings, Spool, Stored};
 
 use crate::damage::{Fate, NAME, Subject, slim};
-use crate::image::{LIMIT, block_on, everything, scratch};
+use crate::image::{LIMIT, block_on, everything, keep, scratch};
 use crate::lanes::times;
 use crate::pagemodel::{self, Crash};
 use crate::row::row;
@@ -53,9 +53,9 @@ fn cut(run: &Run, failing: Option<&str>) -> Tally {
         let dir = home.path().join("data");
         crash.restore(&dir);
         let broken = |wrong: String| -> ! {
-            let keep = scratch();
-            crash.restore(keep.path());
-            panic!("time {n}, cut after call {at}: {wrong}; kept in {}", keep.keep().display())
+            let home = scratch();
+            crash.restore(home.path());
+            panic!("time {n}, cut after call {at}: {wrong}; kept in {}", keep(&home).display())
         };
         // Every tenth time the real agent comes first: it starts, is who it was, and checks.
         if n % 10 == 0 {
