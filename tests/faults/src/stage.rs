@@ -9,7 +9,7 @@ use picket_e2e::{Field, Process, until};
 use serde_json::Value;
 
 use crate::http;
-use crate::oracle::{self, Whole};
+use crate::oracle::{self, Account, Whole};
 use crate::target::Target;
 use crate::warm;
 
@@ -146,12 +146,31 @@ impl Stage {
 
     /// What the oracle says about an agent now.
     pub fn judge(&self, agent: &str) -> Whole {
-        oracle::judge(&self.log(agent), &self.stored(agent), &self.gaps_of(agent), &self.target)
+        let log = self.log(agent);
+        let events = self.get("/v1/alerts?limit=1000").as_array().cloned().unwrap_or_default();
+        let events = events.into_iter().filter(|event| event["agent"] == agent).collect();
+        let account = Account { events, stored: self.stored(agent), gaps: self.gaps_of(agent) };
+        oracle::judge(&log, &account, &self.target)
+    }
+
+    /// Waits until everything that the agent recorded is stored; everything else must hold then. Nothing may be lost.
+    #[track_caller]
+    pub fn whole(&self, agent: &str, limit: Duration) -> Whole {
+        let whole = self.accounted(agent, limit);
+        let few: Vec<_> = whole.lost.iter().take(20).collect();
+        let gaps = || self.gaps_of(agent);
+        assert!(
+            few.is_empty(),
+            "{agent}: {} are lost, if in gaps: {few:?} in {:#?}",
+            whole.lost.len(),
+            gaps()
+        );
+        whole
     }
 
     /// Waits until everything that the agent recorded is stored or said to be missing; everything else must hold then.
     #[track_caller]
-    pub fn whole(&self, agent: &str, limit: Duration) -> Whole {
+    pub fn accounted(&self, agent: &str, limit: Duration) -> Whole {
         let end = Instant::now() + limit;
         loop {
             let whole = self.judge(agent);

@@ -144,9 +144,9 @@ fn restored(run: &Run) -> Tally {
         stage.start_control();
         let served = stage.target.served();
         until("checks go on", Duration::from_secs(30), || (stage.target.served() > served + 5).then_some(()));
-        missing = stage.whole("edge-1", Duration::from_secs(120)).missing;
+        missing = stage.accounted("edge-1", Duration::from_secs(120)).missing;
     }
-    let whole = stage.whole("edge-1", Duration::from_secs(60));
+    let whole = stage.accounted("edge-1", Duration::from_secs(60));
     stop(agent);
     Tally::of(run.count, "restores")
         .and(whole.recorded as u64, "recorded")

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::drain::add;
 use super::process::{returns, stop};
+use crate::oracle::Whole;
 use crate::row::row;
 use crate::stage::{copy, events};
 use crate::{Process, Row, Run, Stage, Tally, pause};
@@ -126,7 +127,16 @@ impl Life {
         let agent = self.agent.take().unwrap_or_else(|| self.start_agent(None));
         returns(&self.stage, "edge-1");
         stop(agent);
-        self.stage.whole("edge-1", Duration::from_secs(60)).recorded as u64
+        self.settled().recorded as u64
+    }
+
+    /// Nothing is lost, but for what a life is about: a damaged database, a spent budget.
+    fn settled(&self) -> Whole {
+        let limit = Duration::from_secs(60);
+        match self.acts.contains(&Act::Quarantine) || self.acts.contains(&Act::Evict) {
+            true => self.stage.accounted("edge-1", limit),
+            false => self.stage.whole("edge-1", limit),
+        }
     }
 
     fn play(&mut self, act: Act) {
@@ -198,7 +208,7 @@ impl Life {
     fn rest(&mut self) {
         for _ in 0..20 {
             let agent = self.agent.take().unwrap_or_else(|| self.start_agent(None));
-            self.stage.whole("edge-1", Duration::from_secs(60));
+            self.settled();
             let (_, took) = agent.terminate();
             assert!(took < Duration::from_secs(5), "SIGTERM took {took:?}");
             // What was recorded in the last moment may wait for the next start.
