@@ -114,7 +114,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         note(Doing::Enrolling { reason: reason.to_owned() });
     };
     // What a newer version wrote is refused before anything is written beside it.
-    let (_, state) = identity::load(&settings.data)?;
+    let identity::Loaded { state, .. } = identity::load(&settings.data)?;
     if let Some(refused) = lock.refused.take() {
         // Who cannot keep a key does not enrol.
         if !matches!(state, identity::State::Active(_)) {

@@ -9,7 +9,7 @@ use wire::{API, Problem};
 use zeroize::Zeroizing;
 
 use super::keeper::{Keeper, Kept};
-use super::{Enrolling, Identity, State, slot, store};
+use super::{Enrolling, Identity, Loaded, State, slot, store};
 use crate::slots::Slots;
 use crate::uplink::backoff::Backoff;
 use crate::uplink::client::EXCHANGE;
@@ -25,18 +25,21 @@ pub(crate) async fn identity(
     mut say: impl FnMut(&str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<Keeper, Error> {
-    let (mut slots, state) = super::load(data)?;
-    let begun = match state {
-        State::Active(kept) => return Ok(Keeper::new(slots, *kept)),
-        State::Enrolling(begun) => Some(*begun),
-        State::New => None,
-    };
+    let Loaded { mut slots, state, frail } = super::load(data)?;
+    if let State::Active(kept) = state {
+        // A kill between the two writes of an enrolment, or damage since. Where the disk refuses, it stays as good as it was.
+        if frail && let Err(error) = store(&mut slots, &slot::encode_active(&kept)) {
+            tracing::warn!(%error, "one of the two files of the identity is damaged or old, and cannot be written");
+        }
+        return Ok(Keeper::new(slots, *kept));
+    }
     let Some(setup_token) = setup_token.map(str::trim).filter(|token| !token.is_empty()) else {
         return Err(Error::NoIdentity(data.to_owned()));
     };
-    let begun = match begun {
-        Some(begun) => begun,
-        None => begin(&mut slots)?,
+    let begun = match state {
+        State::Enrolling(begun) if !frail => *begun,
+        State::Enrolling(begun) => begin(&mut slots, *begun)?,
+        State::New | State::Active(_) => begin(&mut slots, Enrolling::new())?,
     };
     let mut shutdown = std::pin::pin!(shutdown);
     let mut backoff = Backoff::default();
@@ -64,18 +67,30 @@ pub(crate) async fn identity(
     }
 }
 
-/// Makes key and token, and puts them on disk before anything is said.
-fn begin(slots: &mut Slots) -> Result<Enrolling, Error> {
-    let begun = Enrolling::new();
-    store(slots, &slot::encode_enrolling(&begun))?;
-    failpoint::hit("identity.enrolling");
+/// Puts an enrolment on disk before anything is said of it: in both slots, or damage to one would begin another, which the setup
+/// token is not good for any more.
+fn begin(slots: &mut Slots, begun: Enrolling) -> Result<Enrolling, Error> {
+    for _ in 0..2 {
+        store(slots, &slot::encode_enrolling(&begun))?;
+        failpoint::hit("identity.enrolling");
+    }
     Ok(begun)
 }
 
 /// Makes the answer durable; from here on the setup token is never needed again.
 fn keep(mut slots: Slots, begun: Enrolling, answer: Verified) -> Result<Keeper, Error> {
     let Verified { answer, server_key } = answer;
-    let identity = Identity {
+    let kept = Kept::fresh(enrolled(begun, answer, server_key), clock::wall());
+    // Twice: neither slot may hold the enrolment any more, or damage to the other would begin it again.
+    for _ in 0..2 {
+        store(&mut slots, &slot::encode_active(&kept))?;
+        failpoint::hit("identity.active");
+    }
+    Ok(Keeper::new(slots, kept))
+}
+
+fn enrolled(begun: Enrolling, answer: EnrollAnswer, server_key: ed25519_dalek::VerifyingKey) -> Identity {
+    Identity {
         agent: answer.agent_id,
         name: answer.name,
         location: answer.location,
@@ -84,14 +99,7 @@ fn keep(mut slots: Slots, begun: Enrolling, answer: Verified) -> Result<Keeper, 
         key: begun.key,
         server_key,
         fresh: true,
-    };
-    let kept = Kept::fresh(identity, clock::wall());
-    // Twice: neither slot may hold the enrolment any more, or damage to the other would begin it again.
-    for _ in 0..2 {
-        store(&mut slots, &slot::encode_active(&kept))?;
-        failpoint::hit("identity.active");
     }
-    Ok(Keeper::new(slots, kept))
 }
 
 /// An answer whose signature fits the key that it brings.
@@ -167,6 +175,7 @@ mod tests {
     use uuid::Uuid;
     use wire::AgentId;
 
+    use super::super::load;
     use super::*;
 
     fn answer(status: u16, content_type: &str, body: &str) -> Answer {
@@ -233,17 +242,75 @@ mod tests {
     fn one_damaged_slot_costs_no_identity() {
         for damaged in ["slot.a", "slot.b"] {
             let dir = tempfile::tempdir().unwrap();
-            let (mut slots, _) = super::super::load(dir.path()).unwrap();
-            let begun = begin(&mut slots).unwrap();
+            let mut slots = load(dir.path()).unwrap().slots;
+            let begun = begin(&mut slots, Enrolling::new()).unwrap();
             let Ok(verified) = judge(&begun, &asked(), &signed(&begun)) else {
                 panic!("the answer is right")
             };
             let identity = keep(slots, begun, verified).unwrap().active();
             std::fs::write(dir.path().join("identity").join(damaged), b"torn").unwrap();
-            let (_, State::Active(read)) = super::super::load(dir.path()).unwrap() else {
+            let State::Active(read) = load(dir.path()).unwrap().state else {
                 panic!("{damaged} held the only identity")
             };
             assert_eq!((read.identity.agent, &read.identity.name), (identity.agent, &identity.name));
+        }
+    }
+
+    #[test]
+    fn one_damaged_slot_costs_no_enrolment_that_was_spoken_of() {
+        for damaged in ["slot.a", "slot.b"] {
+            let dir = tempfile::tempdir().unwrap();
+            let begun = begin(&mut load(dir.path()).unwrap().slots, Enrolling::new()).unwrap();
+            std::fs::write(dir.path().join("identity").join(damaged), b"torn").unwrap();
+            let State::Enrolling(read) = load(dir.path()).unwrap().state else {
+                panic!("{damaged} held the only enrolment")
+            };
+            assert_eq!(read.enrollment_id, begun.enrollment_id);
+        }
+    }
+
+    /// What a start in this directory gives, without a setup token and without a control plane.
+    async fn start(data: &std::path::Path) -> Result<Keeper, Error> {
+        let nobody = "http://127.0.0.1:9".parse().unwrap();
+        let transport = Transport::new(&nobody, None, &crate::Proxy::default()).unwrap();
+        identity(data, &transport, None, |_| (), std::future::pending()).await
+    }
+
+    #[tokio::test]
+    async fn a_start_puts_an_identity_that_only_one_slot_holds_into_both() {
+        for (older, newest) in [("slot.a", "slot.b"), ("slot.b", "slot.a")] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut slots = load(dir.path()).unwrap().slots;
+            let begun = begin(&mut slots, Enrolling::new()).unwrap();
+            let Ok(verified) = judge(&begun, &asked(), &signed(&begun)) else {
+                panic!("the answer is right")
+            };
+            let agent = keep(slots, begun, verified).unwrap().active().agent;
+            let slot = |name| dir.path().join("identity").join(name);
+            std::fs::write(slot(older), b"torn").unwrap();
+            assert_eq!(start(dir.path()).await.unwrap().active().agent, agent);
+            std::fs::write(slot(newest), b"torn").unwrap();
+            assert_eq!(start(dir.path()).await.unwrap().active().agent, agent, "{older}, then {newest}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_enrolment_that_was_killed_between_its_two_writes_is_whole_after_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut slots = load(dir.path()).unwrap().slots;
+        let begun = begin(&mut slots, Enrolling::new()).unwrap();
+        let Ok(Verified { answer, server_key }) = judge(&begun, &asked(), &signed(&begun)) else {
+            panic!("the answer is right")
+        };
+        let kept = Kept::fresh(enrolled(begun, answer, server_key), clock::wall());
+        store(&mut slots, &slot::encode_active(&kept)).unwrap();
+        start(dir.path()).await.unwrap();
+        for damaged in ["slot.a", "slot.b"] {
+            let path = dir.path().join("identity").join(damaged);
+            let whole = std::fs::read(&path).unwrap();
+            std::fs::write(&path, b"torn").unwrap();
+            assert!(matches!(load(dir.path()).unwrap().state, State::Active(_)), "{damaged}");
+            std::fs::write(&path, whole).unwrap();
         }
     }
 

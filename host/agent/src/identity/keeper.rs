@@ -174,7 +174,7 @@ mod tests {
     use uuid::Uuid;
     use wire::AgentId;
 
-    use super::super::{Enrolling, State, load};
+    use super::super::{Enrolling, Loaded, State, load};
     use super::*;
 
     fn at(hours: i64) -> Timestamp {
@@ -183,7 +183,7 @@ mod tests {
 
     /// What an agent that starts in this directory has.
     fn start(data: &Path) -> Keeper {
-        let (slots, state) = load(data).unwrap();
+        let Loaded { slots, state, .. } = load(data).unwrap();
         match state {
             State::Active(kept) => Keeper::new(slots, *kept),
             _ => panic!("the identity is gone"),
@@ -196,7 +196,7 @@ mod tests {
         let (name, location) = ("edge-1".to_owned(), "dc1".to_owned());
         let agent = AgentId(Uuid::nil());
         let identity = Identity { agent, name, location, generation: 1, token, key, server_key, fresh: true };
-        let mut keeper = Keeper::new(load(data).unwrap().0, Kept::fresh(identity, at(0)));
+        let mut keeper = Keeper::new(load(data).unwrap().slots, Kept::fresh(identity, at(0)));
         keeper.write().unwrap();
         keeper
     }

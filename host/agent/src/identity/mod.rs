@@ -60,8 +60,16 @@ pub(crate) enum State {
     Active(Box<Kept>),
 }
 
+/// An identity as it was read.
+pub(crate) struct Loaded {
+    pub(crate) slots: Slots,
+    pub(crate) state: State,
+    /// Whether damage to one slot would leave another state than this one, or none.
+    pub(crate) frail: bool,
+}
+
 /// Reads the identity of the data directory `data`.
-pub(crate) fn load(data: &Path) -> Result<(Slots, State), Error> {
+pub(crate) fn load(data: &Path) -> Result<Loaded, Error> {
     let directory = data.join("identity");
     let damaged = |problem: &str| Error::Damaged { path: directory.clone(), problem: problem.to_owned() };
     let (slots, stored) =
@@ -70,6 +78,7 @@ pub(crate) fn load(data: &Path) -> Result<(Slots, State), Error> {
             remedy: "the agent must be able to read its own identity".to_owned(),
             source,
         })?;
+    let mut frail = false;
     let state = match stored {
         // One damaged file alone is a first write that was cut: nothing had been said yet.
         Stored::Nothing | Stored::Damaged { both: false } => State::New,
@@ -80,12 +89,16 @@ pub(crate) fn load(data: &Path) -> Result<(Slots, State), Error> {
         }
         Stored::Newer { path, format } => return Err(Error::newer(path, format)),
         Stored::Valid(payloads) => {
-            payloads.iter().find_map(|payload| slot::decode(payload)).ok_or_else(|| {
+            let mut states = payloads.iter().filter_map(|payload| slot::decode(payload));
+            let newest = states.next().ok_or_else(|| {
                 damaged("the slots hold something that is no identity: restore them from a backup")
-            })?
+            })?;
+            let alike = |other| std::mem::discriminant(&other) == std::mem::discriminant(&newest);
+            frail = !states.next().is_some_and(alike);
+            newest
         }
     };
-    Ok((slots, state))
+    Ok(Loaded { slots, state, frail })
 }
 
 impl Enrolling {
