@@ -25,6 +25,8 @@ pub(crate) struct Expected {
     pub(crate) silent_ms: u64,
     /// When it was last heard from, also before our own start; none when that is not known.
     pub(crate) seen_at: Option<Timestamp>,
+    /// Whether it said hello since our own start, and everything that it had recorded until then is stored.
+    pub(crate) drained: bool,
 }
 
 /// Agents that are gone together, told with one event.
@@ -205,6 +207,7 @@ mod tests {
                 location: format!("dc{}", n / per),
                 silent_ms: 0,
                 seen_at: None,
+                drained: true,
             };
             Self { roll: (0..n).map(agent).collect(), absences: vec![], now_s: 500, told: vec![] }
         }

@@ -29,7 +29,6 @@ pub(crate) struct Book {
     pub(super) watch: Watch,
     /// The events whose alerts go on, by alert.
     pub(super) open: BTreeMap<Uuid, Event>,
-    pub(super) sessions: HashMap<AgentId, (Session, Position)>,
     pub(crate) outbox: Outbox,
     /// The version of the configuration that the units were compared with last.
     pub(super) version: Option<u64>,
@@ -107,7 +106,7 @@ impl Book {
     /// Takes a batch in. What is to be done is decided after its last result: what is over when it arrives wakes nobody.
     pub(crate) fn hear(&self, heard: &Heard<'_>) -> Draft {
         let Heard { session, cursor, rows, registry, now } = *heard;
-        let mut draft = Draft { session: Some((session, cursor)), ..Draft::default() };
+        let mut draft = Draft::default();
         let mut touched = BTreeMap::new();
         for row in rows {
             let Some(monitor) = registry.monitor(row.result.monitor_id) else { continue };
@@ -223,10 +222,6 @@ impl Book {
         })
     }
 
-    pub(super) fn is_drained(&self, agent: AgentId) -> bool {
-        self.sessions.get(&agent).is_none_or(|(session, cursor)| *cursor >= session.recorded)
-    }
-
     /// The draft is on disk: it is true.
     pub(crate) fn adopt(&mut self, draft: Draft) {
         self.units.extend(draft.units);
@@ -247,9 +242,6 @@ impl Book {
             }
         }
         draft.parcels.into_iter().for_each(|parcel| self.outbox.add(parcel));
-        if let Some((session, cursor)) = draft.session {
-            self.sessions.insert(session.agent, (session, cursor));
-        }
         self.version = draft.version.or(self.version);
     }
 }

@@ -1,7 +1,7 @@
 //! Where the control plane meets the book: results, the passing of time, deliveries and questions. Each takes the lock once; what is
 //! decided is written before it is true.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 use wire::admin::WarningKind;
@@ -55,7 +55,7 @@ impl Control {
         let (registry, now) = (self.registry(), self.now());
         let (roll, clocks) = (self.roll(&registry, now.up_ms), self.clocks(&registry));
         let mut book = lock(&self.alerts);
-        book.pass(now.up_ms);
+        book.pass(now.up_ms, &roll);
         let draft = book.tick(&Moment { now, registry: &registry, roll: &roll, clocks: &clocks });
         if !draft.is_empty() {
             self.store.commit(&draft.writes())?;
@@ -76,6 +76,7 @@ impl Control {
     }
 
     fn roll(&self, registry: &Registry, up_ms: u64) -> Vec<Expected> {
+        let drained = self.drained(registry);
         let presence = lock(&self.presence);
         let expected = |agent: &Agent| {
             let presence = presence.get(&agent.id).copied().unwrap_or_default();
@@ -85,9 +86,20 @@ impl Control {
                 location: agent.location.clone(),
                 silent_ms: up_ms.saturating_sub(presence.seen_up_ms.unwrap_or(0)),
                 seen_at: presence.seen_at,
+                drained: drained.contains(&agent.id),
             }
         };
         registry.agents.values().filter(|a| a.is_wanted()).map(expected).collect()
+    }
+
+    fn drained(&self, registry: &Registry) -> HashSet<AgentId> {
+        let cursors = lock(&self.progress).cursors.clone();
+        let sessions = lock(&self.sessions);
+        let drained = |id: &AgentId| {
+            let cursor = cursors.get(id).copied().unwrap_or_default();
+            sessions.recorded(*id).is_some_and(|recorded| cursor >= recorded)
+        };
+        registry.agents.values().map(|agent| agent.id).filter(drained).collect()
     }
 
     fn clocks(&self, registry: &Registry) -> HashMap<AgentId, String> {

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use wire::{AgentId, MonitorId, Position};
+use wire::{AgentId, MonitorId};
 
 use super::book::{Entry, KeptUnit, Key};
 use super::digest::Digest;
 use super::event::Event;
-use super::machine::Session;
 use super::outbox::Parcel;
 use super::tick::Watch;
 use crate::control::Registry;
@@ -24,7 +23,6 @@ pub(crate) struct Draft {
     pub(super) watch: Option<Watch>,
     pub(super) events: Vec<Event>,
     pub(super) parcels: Vec<Parcel>,
-    pub(super) session: Option<(Session, Position)>,
     pub(super) version: Option<u64>,
     /// Monitors that are to run again at once, by agent.
     pub(crate) asks: BTreeMap<AgentId, Vec<MonitorId>>,

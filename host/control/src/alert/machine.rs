@@ -293,7 +293,7 @@ impl Unit {
     fn doubt(&self) -> bool {
         let newer =
             |tail: &Run| self.live.is_none_or(|l| l.run.agent == tail.agent && l.run.last < tail.last);
-        self.session.is_some() && self.tail.as_ref().is_some_and(|t| t.level != self.settled && newer(t))
+        self.tail.as_ref().is_some_and(|t| t.level != self.settled && newer(t))
     }
 
     fn calm(&mut self) {

@@ -1,7 +1,7 @@
 //! What time alone brings: agents that fall silent or return, questions that nobody answered, digests that are complete, monitors that
 //! are gone. Called every second.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -73,7 +73,7 @@ impl Book {
 
     fn look(&self, draft: &mut Draft, moment: &Moment<'_>) {
         let Moment { now, registry, roll, .. } = *moment;
-        let heard: HashMap<_, _> = roll.iter().map(|e| (e.id, e.silent_ms)).collect();
+        let expected: HashMap<_, _> = roll.iter().map(|e| (e.id, e)).collect();
         let absent = |id| self.watch.absences.iter().any(|a| a.members.contains(&id));
         for (key, entry) in self.units.iter().filter(|(_, e)| e.unit.is_restless()) {
             let (Some(monitor), Some(agent)) = (registry.monitor(key.0), entry.unit.agent()) else {
@@ -82,10 +82,10 @@ impl Book {
             if draft.gone.contains(key) {
                 continue;
             }
-            let silent = heard.get(&agent).filter(|_| !absent(agent));
+            let there = expected.get(&agent).filter(|_| !absent(agent));
             let about = About {
-                drained: self.is_drained(agent),
-                heard_ms: silent.map(|ms| now.up_ms.saturating_sub(*ms)),
+                drained: there.is_some_and(|agent| agent.drained),
+                heard_ms: there.map(|agent| now.up_ms.saturating_sub(agent.silent_ms)),
             };
             let entry = self.entry(draft, key);
             if let Some(step) = entry.unit.look(Rule::of(&monitor.spec), about, now.up_ms) {
@@ -157,17 +157,19 @@ impl Book {
     }
 
     /// Notes that time passed. A long pause between two ticks was the control plane's own: it was stopped, and heard nobody.
-    pub(crate) fn pass(&mut self, up_ms: u64) {
+    ///
+    /// A digest waits for an agent whose backlog is still on its way, also for one that did not say hello since our own start; not for
+    /// one that nobody expects any more.
+    pub(crate) fn pass(&mut self, up_ms: u64, roll: &[Expected]) {
         if up_ms.saturating_sub(self.pace.last_ms) > STALL_MS {
             self.pace.since_ms = up_ms;
         }
         self.pace.last_ms = up_ms;
-        let (drained, left): (Vec<_>, Vec<_>) =
-            self.digests.keys().copied().partition(|agent| self.is_drained(*agent));
-        for agent in drained {
-            self.drained.entry(agent).or_insert(up_ms);
+        let behind: HashSet<_> = roll.iter().filter(|agent| !agent.drained).map(|agent| agent.id).collect();
+        for agent in self.digests.keys().filter(|agent| !behind.contains(agent)) {
+            self.drained.entry(*agent).or_insert(up_ms);
         }
-        self.drained.retain(|agent, _| !left.contains(agent));
+        self.drained.retain(|agent, _| !behind.contains(agent));
     }
 }
 

@@ -142,6 +142,11 @@ impl Sessions {
         self.sessions.get(&agent).is_some_and(|s| up_ms.saturating_sub(s.heard_ms) < SILENT_MS)
     }
 
+    /// The last result that the agent had recorded when its session began; none before it said hello.
+    pub(crate) fn recorded(&self, agent: AgentId) -> Option<Position> {
+        self.sessions.get(&agent).map(|session| session.recorded)
+    }
+
     /// Ends whatever this agent has.
     pub(crate) fn end(&mut self, agent: AgentId) {
         self.sessions.remove(&agent);

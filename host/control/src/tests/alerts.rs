@@ -72,6 +72,21 @@ impl Scene {
         }
     }
 
+    /// The same after a restart of the control plane.
+    async fn restarted(self, dir: &Path) -> Self {
+        let Self { plane, mut device, monitor, seq } = self;
+        let now_ms = plane.now_ms.load(std::sync::atomic::Ordering::SeqCst);
+        plane.server.abort();
+        let control = Arc::downgrade(&plane.control);
+        drop(plane);
+        while control.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let plane = Plane::start_at(dir, now_ms).await;
+        device.url.clone_from(&plane.url);
+        Self { plane, device, monitor, seq }
+    }
+
     /// What was told, oldest first, without the agents.
     async fn told(&self) -> Vec<Value> {
         let mut events = self.plane.get("/v1/alerts?limit=1000").await.as_array().unwrap().clone();
@@ -179,16 +194,7 @@ async fn a_restart_of_the_control_plane_neither_repeats_nor_forgets() {
     scene.live("down").await;
     scene.live("down").await;
     Scene::check(&scene.told().await, &["down"]);
-    let Scene { plane, mut device, monitor, seq } = scene;
-    plane.server.abort();
-    let control = Arc::downgrade(&plane.control);
-    drop(plane);
-    while control.strong_count() > 0 {
-        tokio::task::yield_now().await;
-    }
-    let plane = Plane::start(dir.path()).await;
-    device.url.clone_from(&plane.url);
-    let mut scene = Scene { plane, device, monitor, seq };
+    let mut scene = scene.restarted(dir.path()).await;
     scene.returns(&[("down", 3), ("down", 2)]).await;
     scene.live("down").await;
     scene.live("down").await;
@@ -198,6 +204,50 @@ async fn a_restart_of_the_control_plane_neither_repeats_nor_forgets() {
     let told = scene.told().await;
     Scene::check(&told, &["down", "recovered"]);
     assert_eq!(told[0]["alert"], told[1]["alert"]);
+}
+
+#[tokio::test]
+async fn a_restart_of_the_control_plane_in_the_middle_of_a_backlog_makes_one_digest_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("up").await;
+    scene.pass(600);
+    let (now, first) = (scene.now(), scene.seq);
+    let states = ["down", "up", "down", "down", "up"];
+    let backlog: Vec<_> = states.iter().map(|state| scene.record(state, now)).collect();
+    let recorded = json!({"epoch": 1, "seq": first + 5});
+    scene.device.hello(recorded.clone()).await;
+    scene.send(backlog[..2].to_vec()).await;
+    let mut scene = scene.restarted(dir.path()).await;
+    scene.pass(60);
+    Scene::check(&scene.told().await, &[]);
+    scene.device.hello(recorded).await;
+    scene.pass(40);
+    scene.send(backlog[2..].to_vec()).await;
+    scene.live("up").await;
+    scene.beat(60).await;
+    let told = scene.told().await;
+    Scene::check(&told, &["digest"]);
+    assert!(told[0]["summary"].as_str().unwrap().contains("3 results"), "{}", told[0]["summary"]);
+}
+
+#[tokio::test]
+async fn a_restart_of_the_control_plane_while_an_alert_is_confirmed_asks_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("up").await;
+    scene.live("down").await;
+    assert_eq!((scene.asked(), scene.told().await), (1, vec![]));
+    let mut scene = scene.restarted(dir.path()).await;
+    scene.pass(20);
+    assert_eq!(scene.asked(), 0, "nobody is there to hear it");
+    scene.returns(&[]).await;
+    scene.pass(1);
+    assert_eq!(scene.asked(), 1);
+    scene.live("down").await;
+    scene.live("down").await;
+    scene.beat(30).await;
+    Scene::check(&scene.told().await, &["down"]);
 }
 
 #[tokio::test]
