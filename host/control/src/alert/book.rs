@@ -127,9 +127,14 @@ impl Book {
 
     fn hear_one(&self, draft: &mut Draft, heard: &Heard<'_>, row: &Row, monitor: &Monitor) {
         let rule = Rule::of(&monitor.spec);
-        let Some(level) = rule.level(row.result.state) else { return };
         let (live, at) = (row.delivery == Delivery::Live, told_time(row));
         let entry = self.entry(draft, &(monitor.id, row.location.clone()));
+        let Some(level) = rule.level(row.result.state) else {
+            if live {
+                entry.unit.see_unclear(row.agent, row.position);
+            }
+            return;
+        };
         let settled = entry.unit.settled();
         let seen = Seen { session: heard.session, position: row.position, live, level, at };
         entry.unit.see(&seen, rule, heard.now.up_ms);

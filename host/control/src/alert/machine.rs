@@ -1,8 +1,8 @@
 //! The alert state of one monitor at one location. Pure: results and the time come in, at most one step comes out.
 //!
 //! *History* moves with every result, the *alert state* only with live ones. Buffered and late results are the `tail`: they say since
-//! when something is so, and which monitors are worth asking again, and nothing more. `error` never gets here: it says nothing about
-//! the target, so it neither begins, nor confirms, nor ends an alert.
+//! when something is so, and which monitors are worth asking again, and nothing more. `error` says nothing about the target: it neither
+//! begins, nor confirms, nor ends an alert, but whoever asks again because of older results has an answer.
 
 use serde::{Deserialize, Serialize};
 use wire::admin::MonitorSpec;
@@ -127,6 +127,8 @@ pub(crate) struct Unit {
     session: Option<Session>,
     tail: Option<Run>,
     live: Option<Live>,
+    /// The newest live result that says nothing about the target.
+    unclear: Option<(AgentId, Position)>,
     phase: Phase,
     /// When the owner was last asked because of the tail.
     asked_ms: Option<u64>,
@@ -192,6 +194,12 @@ impl Unit {
             self.begin(seen.session);
             self.see_old(seen);
         }
+    }
+
+    /// Takes in that a live result says nothing about the target.
+    pub(crate) fn see_unclear(&mut self, agent: AgentId, position: Position) {
+        let newest = self.unclear.filter(|(known, newest)| *known == agent && *newest > position);
+        self.unclear = newest.or(Some((agent, position)));
     }
 
     /// What is to be done now, if anything.
@@ -269,6 +277,7 @@ impl Unit {
     }
 
     fn see_old(&mut self, seen: &Seen) {
+        self.unclear = self.unclear.filter(|(agent, _)| *agent == seen.session.agent);
         match self.tail {
             Some(tail) if tail.agent == seen.session.agent && seen.position <= tail.last => {}
             Some(tail) if tail.level == seen.level => {
@@ -291,8 +300,12 @@ impl Unit {
 
     /// Whether results that were not live, and nothing newer, contradict the alert state.
     fn doubt(&self) -> bool {
-        let newer =
-            |tail: &Run| self.live.is_none_or(|l| l.run.agent == tail.agent && l.run.last < tail.last);
+        let answered = |tail: &Run| {
+            self.unclear.is_some_and(|(agent, position)| agent != tail.agent || position > tail.last)
+        };
+        let newer = |tail: &Run| {
+            self.live.is_none_or(|l| l.run.agent == tail.agent && l.run.last < tail.last) && !answered(tail)
+        };
         self.tail.as_ref().is_some_and(|t| t.level != self.settled && newer(t))
     }
 

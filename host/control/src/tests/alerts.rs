@@ -188,6 +188,22 @@ async fn what_is_still_down_after_an_outage_is_told_once_with_the_time_of_its_fi
 }
 
 #[tokio::test]
+async fn a_check_that_is_broken_after_an_outage_is_asked_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("up").await;
+    scene.pass(600);
+    scene.returns(&[("down", 200), ("down", 100)]).await;
+    scene.pass(1);
+    assert_eq!(scene.asked(), 1);
+    scene.live("error").await;
+    for _ in 0..20 {
+        scene.beat(5).await;
+    }
+    assert_eq!(scene.asked(), 1);
+}
+
+#[tokio::test]
 async fn a_restart_of_the_control_plane_neither_repeats_nor_forgets() {
     let dir = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(dir.path()).await;

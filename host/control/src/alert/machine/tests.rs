@@ -54,6 +54,12 @@ impl Bench {
         self.look()
     }
 
+    fn error(&mut self) -> &mut Self {
+        self.seq += 1;
+        self.unit.see_unclear(self.session.agent, Position { epoch: 1, seq: self.seq });
+        self.look()
+    }
+
     fn look(&mut self) -> &mut Self {
         let heard_ms = (!self.away).then_some(self.now_s * 1000);
         let about = About { drained: self.drained, heard_ms };
@@ -246,6 +252,14 @@ fn an_unanswered_question_about_the_backlog_is_asked_again_while_the_agent_is_th
     b.pass(14).says(&[]).pass(1).says(&["ask"]);
     b.away = true;
     b.pass(60).says(&[]);
+}
+
+#[test]
+fn a_question_about_the_backlog_that_an_error_answers_is_not_asked_again() {
+    let mut b = Bench::usual();
+    b.live(Up).pass(100).hello(1).buffered(Down, 1010).drained().says(&["ask"]);
+    b.error().pass(60).says(&[]);
+    b.live(Down).says(&["ask"]).live(Down).says(&["Down since 1010"]);
 }
 
 #[test]
