@@ -18,11 +18,13 @@ pub(crate) struct Memo {
     pub(super) upto: Timestamp,
     /// By location, oldest first.
     pub(super) segments: HashMap<String, Vec<Segment>>,
+    /// Which taking this is of: only the last one is put back.
+    taken: u64,
 }
 
 impl Default for Memo {
     fn default() -> Self {
-        Self { upto: Timestamp::from_millis(i64::MIN), segments: HashMap::new() }
+        Self { upto: Timestamp::from_millis(i64::MIN), segments: HashMap::new(), taken: 0 }
     }
 }
 
@@ -73,6 +75,7 @@ impl Memo {
 pub(crate) struct Memos {
     kept: HashMap<MonitorId, Memo>,
     touched: HashMap<MonitorId, Timestamp>,
+    taken: u64,
 }
 
 impl Memos {
@@ -94,12 +97,16 @@ impl Memos {
         if let Some(at) = self.touched.remove(&monitor) {
             memo.cut(at);
         }
+        self.taken += 1;
+        memo.taken = self.taken;
         memo.clone()
     }
 
-    /// Keeps what was learned since.
+    /// Keeps what was learned since, unless somebody took it later: they know of everything that arrived until then, this may not.
     pub(super) fn put(&mut self, monitor: MonitorId, memo: Memo) {
-        self.kept.insert(monitor, memo);
+        if let Some(kept) = self.kept.get_mut(&monitor).filter(|kept| kept.taken == memo.taken) {
+            *kept = memo;
+        }
     }
 
     /// The monitor is no more.

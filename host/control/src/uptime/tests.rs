@@ -213,6 +213,29 @@ fn a_result_that_comes_while_the_history_is_read_is_not_missed() {
 }
 
 #[test]
+fn of_two_who_read_a_history_the_one_that_missed_a_result_does_not_have_the_last_word() {
+    let (id, mut memos) = (subject().id, Memos::default());
+    let mut slow = memos.take(id);
+    slow.learn(&paces(&subject()), &[], &[], at(0));
+    memos.touch(id, at(-60));
+    let mut quick = memos.take(id);
+    quick.learn(&paces(&subject()), &[point(-60, State::Down)], &[], at(0));
+    memos.put(id, quick);
+    memos.put(id, slow);
+    assert_eq!(figures(&memos.take(id).uptimes(&subject(), at(0)).all[0]).3, 60, "seconds down");
+}
+
+#[test]
+fn what_is_learned_of_a_monitor_that_was_deleted_meanwhile_is_not_kept() {
+    let (id, mut memos) = (subject().id, Memos::default());
+    let mut memo = memos.take(id);
+    memo.learn(&paces(&subject()), &[], &[], at(0));
+    memos.forget(id);
+    memos.put(id, memo);
+    assert!(!memos.has(id));
+}
+
+#[test]
 fn gaps_without_a_time_cannot_be_placed() {
     let mut kept = KeptGap {
         agent: AgentId(Uuid::from_u128(1)),
