@@ -22,6 +22,9 @@ pub struct Hello {
     pub pending: u64,
     /// The lease that this agent held last, kept on its disk; another one than the last given out means a copied data directory.
     pub previous_lease: Option<String>,
+    /// The lease on the agent's disk, where that took none since: after a restart the agent names this one. None when it took the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_lease: Option<String>,
     /// Identifies the boot of the machine, so that ages of results from another boot are not believed.
     pub boot_id: String,
     /// Name of the machine, for the owner, should two of them show one identity.

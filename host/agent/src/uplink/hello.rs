@@ -23,6 +23,7 @@ impl Uplink {
             recorded: self.machine.declared(clock::boot(), recorded),
             pending: status.pending,
             previous_lease: self.lease.last().map(str::to_owned),
+            kept_lease: self.lease.kept_instead().map(str::to_owned),
             boot_id: self.boot_id.clone(),
             host: clock::host(),
             stood_by: self.lease.stood_by(),
@@ -31,6 +32,11 @@ impl Uplink {
         match self.client.hello(nonce, &hello).await {
             Ok((session, welcome)) => {
                 self.lease.keep(session.lease(), welcome.renumber);
+                let kept = self.lease.kept_instead();
+                if kept.is_some() && kept != hello.kept_lease.as_deref() {
+                    // Another hello says so before this lease is used: from then on only that would tell a restart from a copy.
+                    return;
+                }
                 self.session = Some(Arc::new(session));
                 let greeting = Greeting {
                     mark: hello.recorded,

@@ -14,6 +14,8 @@ use crate::slots::{Kind, Slots, Stored};
 pub(crate) struct Lease {
     slots: Slots,
     kept: Kept,
+    /// The lease on the disk.
+    on_disk: Option<String>,
     /// The disk did not take it yet.
     unsaved: bool,
     /// Whether one of the two files is not there yet.
@@ -43,12 +45,18 @@ impl Lease {
             }
             Stored::Nothing | Stored::Damaged { .. } => None,
         };
-        Ok(Self { slots, kept: kept.unwrap_or_default(), unsaved: false, new })
+        let kept: Kept = kept.unwrap_or_default();
+        Ok(Self { slots, on_disk: kept.last.clone(), kept, unsaved: false, new })
     }
 
     /// The last one.
     pub(crate) fn last(&self) -> Option<&str> {
         self.kept.last.as_deref()
+    }
+
+    /// The lease that a restart would name, where the disk did not take the last one; none when it did, or holds no lease.
+    pub(crate) fn kept_instead(&self) -> Option<&str> {
+        self.on_disk.as_deref().filter(|kept| Some(*kept) != self.last())
     }
 
     /// Whether this device stood by since it was last welcomed, or has still to give what it holds new positions.
@@ -94,7 +102,10 @@ impl Lease {
         if let Err(error) = &saved
             && !self.unsaved
         {
-            tracing::warn!(%error, "cannot keep the lease on disk: after a restart this agent may be taken for a copy, for half a minute");
+            tracing::warn!(%error, "cannot keep the lease on disk, and tells the control plane so");
+        }
+        if saved.is_ok() {
+            self.on_disk.clone_from(&self.kept.last);
         }
         self.unsaved = saved.is_err();
     }
@@ -138,12 +149,19 @@ mod tests {
     fn what_the_disk_did_not_take_is_written_once_it_does() {
         let dir = tempfile::tempdir().unwrap();
         let mut lease = Lease::open(dir.path()).unwrap();
-        // A file stands where the directory should be.
-        std::fs::write(dir.path().join("session"), b"").unwrap();
         lease.keep("one", false);
-        assert_eq!(lease.last(), Some("one"));
-        std::fs::remove_file(dir.path().join("session")).unwrap();
-        lease.settle();
+        let (session, aside) = (dir.path().join("session"), dir.path().join("aside"));
+        // A file stands where the directory should be.
+        std::fs::rename(&session, &aside).unwrap();
+        std::fs::write(&session, b"").unwrap();
+        assert_eq!(lease.kept_instead(), None);
+        lease.keep("two", false);
+        assert_eq!((lease.last(), lease.kept_instead()), (Some("two"), Some("one")));
+        std::fs::remove_file(&session).unwrap();
+        std::fs::rename(&aside, &session).unwrap();
         assert_eq!(Lease::open(dir.path()).unwrap().last(), Some("one"));
+        lease.settle();
+        assert_eq!(lease.kept_instead(), None);
+        assert_eq!(Lease::open(dir.path()).unwrap().last(), Some("two"));
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! A device names in its hello the lease that it had last and keeps on its disk. It is the holder when that is the lease given out last,
 //! or the one that it named when it got that one, while that one was never used: the answer that gave it was lost, or the device died
-//! before it was on its disk. Whoever names another one shows a copy of the data directory, and gets no lease while the holder is heard from.
+//! before it was on its disk. A device whose disk takes no lease says in its hello which one it will name after a restart. Whoever names another one shows a copy of the data directory, and gets no lease while the holder is heard from.
 
 use std::collections::HashMap;
 
@@ -34,6 +34,8 @@ pub(crate) struct Session {
     used: bool,
     /// The lease that the device named when it got this one, and still names if the answer was lost.
     claimed: Option<String>,
+    /// The lease on the device's disk, where that takes none: what it names after a restart.
+    kept: Option<String>,
     /// When something was last accepted in it.
     heard_ms: u64,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Beginning {
     pub lease: String,
     /// The lease that the hello named.
     pub claimed: Option<String>,
+    /// The lease on the device's disk, where that takes none.
+    pub kept: Option<String>,
     pub recorded: Position,
     pub rotate_first: bool,
     pub device: Device,
@@ -90,7 +94,8 @@ impl Sessions {
     pub(crate) fn claim(&self, agent: AgentId, claimed: Option<&str>, up_ms: u64) -> Claim {
         let Some(held) = self.sessions.get(&agent) else { return Claim::Holder };
         let lost_answer = !held.used && held.claimed.as_deref() == claimed;
-        if claimed == Some(&held.lease) || lost_answer {
+        let not_kept = claimed.is_some() && held.kept.as_deref() == claimed;
+        if claimed == Some(&held.lease) || lost_answer || not_kept {
             return Claim::Holder;
         }
         if claimed.is_none() || up_ms.saturating_sub(held.heard_ms) >= SILENT_MS {
@@ -125,9 +130,10 @@ impl Sessions {
 
     /// Begins a session; the one before ends.
     pub(crate) fn begin(&mut self, agent: AgentId, beginning: Beginning, up_ms: u64) {
-        let Beginning { lease, claimed, recorded, rotate_first, device } = beginning;
+        let Beginning { lease, claimed, kept, recorded, rotate_first, device } = beginning;
         let (window, used, heard_ms) = (Window::default(), false, up_ms);
-        let session = Session { lease, claimed, recorded, rotate_first, device, window, used, heard_ms };
+        let session =
+            Session { lease, claimed, kept, recorded, rotate_first, device, window, used, heard_ms };
         self.sessions.insert(agent, session);
     }
 
@@ -395,6 +401,25 @@ mod tests {
         begin_as(&mut sessions, Some("b"), "c", 0);
         assert_eq!(sessions.claim(agent(1), Some("b"), 0), Claim::Holder);
         assert!(is_fork(&sessions, "a", 0), "b was received: whoever names a is another device");
+    }
+
+    #[test]
+    fn a_lease_that_no_disk_took_makes_no_fork_and_a_copy_is_found_all_the_same() {
+        let mut sessions = Sessions::default();
+        begin(&mut sessions, "a", 0);
+        speak(&mut sessions, "a", 0);
+        begin_as(&mut sessions, Some("a"), "b", 0);
+        // Its disk did not take b: it says hello again before b is used.
+        let (lease, claimed, kept) = ("c".into(), Some("b".into()), Some("a".into()));
+        sessions.begin(agent(1), Beginning { lease, claimed, kept, ..Beginning::default() }, 0);
+        speak(&mut sessions, "c", 0);
+        assert_eq!(sessions.claim(agent(1), Some("a"), 0), Claim::Holder, "started again on the same disk");
+        assert_eq!(sessions.claim(agent(1), Some("c"), 0), Claim::Holder, "it goes on");
+        assert!(is_fork(&sessions, "b", 0));
+        // It was a copy, on another disk.
+        begin_as(&mut sessions, Some("a"), "d", 0);
+        speak(&mut sessions, "d", 0);
+        assert!(is_fork(&sessions, "c", 0) && is_fork(&sessions, "a", 0));
     }
 
     #[test]

@@ -45,7 +45,8 @@ impl Control {
         let recorded = hello.recorded;
         let told = format!("{device} speaks as this agent now");
         let claimed = hello.previous_lease.clone();
-        let beginning = Beginning { lease: lease.clone(), claimed, recorded, rotate_first, device };
+        let kept = hello.kept_lease.clone();
+        let beginning = Beginning { lease: lease.clone(), claimed, kept, recorded, rotate_first, device };
         lock(&self.sessions).begin(id, beginning, up_ms);
         lock(&self.pushes).begin(id);
         self.pushed.send_modify(|n| *n += 1);
