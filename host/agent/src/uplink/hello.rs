@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wire::Problem;
 use wire::session::Hello;
 
+use super::client::Trouble;
 use super::machine::Greeting;
 use super::{Uplink, trouble};
 use crate::{clock, record};
@@ -47,8 +48,13 @@ impl Uplink {
                     renumber: welcome.renumber,
                 };
                 let verdict = self.machine.welcomed(clock::boot(), greeting, rand::random());
-                if self.apply(verdict, &[]).await && !verdict.later_life {
-                    self.lease.renumbered();
+                match self.apply(verdict, &[]).await {
+                    Ok(()) if !verdict.later_life => self.lease.renumbered(),
+                    Ok(()) => {}
+                    Err(error) => {
+                        let reason = format!("cannot move the spool's acknowledged position: {error}");
+                        return self.fail(Trouble::Network(reason), &[]);
+                    }
                 }
                 self.tell(trouble(verdict));
             }

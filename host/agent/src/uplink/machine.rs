@@ -121,10 +121,17 @@ impl Machine {
         }
         self.renumbered = false;
         if self.lacks(cursor) {
-            self.acknowledged = cursor;
+            // Until the spool offers again what it released, the next batch would leave a hole, which counts as lost.
+            self.greeted = false;
             return Verdict { rewind: Some(cursor), ..Verdict::default() };
         }
         Verdict { release: self.release(cursor), ..Verdict::default() }
+    }
+
+    /// What was released after `to` is offered again, so the session may begin.
+    pub(crate) fn rewound(&mut self, to: Position) {
+        self.acknowledged = to;
+        self.greeted = true;
     }
 
     /// What is held has other positions now; everything up to `acknowledged` is released.

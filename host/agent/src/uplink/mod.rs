@@ -169,7 +169,9 @@ impl Uplink {
                 if verdict.odd {
                     tracing::warn!(cursor = %ack.cursor, sent = ?positions.last(), "the control plane's cursor makes no sense");
                 }
-                self.apply(verdict, &entries).await;
+                if let Err(error) = self.apply(verdict, &entries).await {
+                    tracing::warn!(%error, "cannot move the spool's acknowledged position");
+                }
                 failpoint::hit("uplink.acknowledged");
                 self.tell(trouble(verdict));
             }
@@ -195,10 +197,9 @@ impl Uplink {
         }
     }
 
-    /// Tells the spool. Gives whether it did what it was told.
-    /// Tells the spool what came of it; `entries` are those of the batch. Gives whether what must not
-    /// wait, a rewind or new positions, is on the disk.
-    async fn apply(&mut self, verdict: Verdict, entries: &[Position]) -> bool {
+    /// Tells the spool what came of it; `entries` are those of the batch. An error is a rewind or new positions, which must not wait, that
+    /// are not on the disk.
+    async fn apply(&mut self, verdict: Verdict, entries: &[Position]) -> Result<(), spool::Error> {
         if let Some(upto) = verdict.release {
             let released = entries.iter().filter(|position| **position <= upto).count() as u64;
             self.releases.begin(&self.spool, record::to_spool(upto), released);
@@ -206,18 +207,18 @@ impl Uplink {
         if verdict.rewind.is_some() || verdict.renumber.is_some() {
             self.releases.end().await;
         }
-        let mut done = Ok(());
         if let Some(to) = verdict.rewind {
             tracing::warn!(%to, "the control plane has less than it acknowledged: sending again what is still here");
-            done = self.spool.rewind(record::to_spool(to)).await;
+            self.spool.rewind(record::to_spool(to)).await?;
+            self.machine.rewound(to);
         }
         if let Some(above) = verdict.renumber {
             tracing::info!(%above, "what is held gets new positions");
-            done = self.spool.renumber(record::to_spool(above)).await;
+            let done = self.spool.renumber(record::to_spool(above)).await;
             self.machine.renumbered(record::from_spool(self.spool.status().acknowledged));
+            done?;
         }
-        done.inspect_err(|error| tracing::warn!(%error, "cannot move the spool's acknowledged position"))
-            .is_ok()
+        Ok(())
     }
 
     /// Results that the control plane does not have yet.

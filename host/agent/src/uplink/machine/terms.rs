@@ -68,7 +68,8 @@ pub(crate) enum Failure {
 pub(crate) struct Verdict {
     /// Forget everything up to here.
     pub(crate) release: Option<Position>,
-    /// The control plane has less than we released: offer again what is still held after here.
+    /// The control plane has less than we released: offer again what is still held after here. Until that is said to be done there is
+    /// no session.
     pub(crate) rewind: Option<Position>,
     /// The control plane has positions that were not given here: give what is still held others, above this one.
     pub(crate) renumber: Option<Position>,

@@ -158,7 +158,19 @@ fn after_a_restart_a_hello_alone_releases_nothing() {
 fn a_control_plane_restored_from_a_backup_is_offered_again_what_is_held() {
     let mut machine = Machine::new(at(9));
     assert_eq!(welcome(&mut machine, s(0), at(4), RECORDED).rewind, Some(at(4)));
-    assert_eq!(after(&machine), at(4));
+    machine.rewound(at(4));
+    assert_eq!((after(&machine), machine.next(s(0), true)), (at(4), Step::Send));
+}
+
+#[test]
+fn until_the_spool_took_back_what_it_released_nothing_is_sent_and_a_hello_asks_for_it_again() {
+    let mut machine = Machine::new(at(9));
+    welcome(&mut machine, s(0), at(4), RECORDED);
+    // The process was told to stop just then, or the disk refused.
+    assert_eq!((machine.next(s(0), true), machine.connected()), (Step::Hello, false));
+    machine.failed(s(0), Failure::Network, &[], 0.0);
+    assert_eq!((machine.next(s(0), true), machine.next(s(1), true)), (Step::Wait(s(1)), Step::Hello));
+    assert_eq!(welcome(&mut machine, s(1), at(4), RECORDED).rewind, Some(at(4)));
 }
 
 #[test]
@@ -401,8 +413,13 @@ fn survives(seed: u64) {
                 let greeting = Greeting { mark, recorded, backlog, cursor, seen: cursor, renumber };
                 let verdict = machine.welcomed(now, greeting, chance);
                 release(&mut held, &sent, cursor, verdict);
-                if let Some(to) = verdict.rewind {
-                    held.released = held.released.min(to);
+                match verdict.rewind {
+                    Some(_) if next(4) == 0 => machine.failed(now, Failure::Network, &[], chance),
+                    Some(to) => {
+                        held.released = held.released.min(to);
+                        machine.rewound(to);
+                    }
+                    None => {}
                 }
                 if let Some(above) = verdict.renumber {
                     let count = held.positions.iter().filter(|p| **p > held.released).count() as u64;
