@@ -63,15 +63,15 @@ pub enum EventKind {
     Down,
     /// A monitor that asks for it (`alert_degraded`) is degraded.
     Degraded,
-    /// A monitor that was one of these is up.
+    /// A monitor that was one of these is up; or it was deleted, disabled or taken from the location, as the summary says.
     Recovered,
     /// An agent is silent; without an agent all of a location, without a location many at once.
     AgentDown,
-    /// It is back.
+    /// It is back; or it was deleted or revoked, as the summary says.
     AgentUp,
     /// What was down for a while, and is over, while an agent was away.
     Digest,
-    /// The clock of an agent is off, or right again.
+    /// The clock of an agent is off, or right again, or the agent was deleted.
     Clock,
 }
 

@@ -73,7 +73,7 @@ pub(crate) enum News {
     Gone(Absence, Vec<String>),
     /// It ended; so many are still gone and are told about on their own.
     Back(Absence, usize),
-    /// It ended because nobody expects its agents any more: nothing to tell.
+    /// It ended because nobody expects its agents any more.
     Dropped(Absence),
 }
 
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_is_not_expected_any_more_is_dropped_in_silence() {
+    fn an_agent_that_is_not_expected_any_more_is_dropped() {
         let mut b = Bench::new(10, 5);
         b.pass(20, &[]).pass(60, &[9]).says(&["\"a9\" gone: a9"]);
         b.roll.pop();

@@ -207,7 +207,7 @@ impl Book {
     }
 
     /// The event that the alert stands on, also one of a moment ago.
-    fn standing<'a>(&'a self, draft: &'a Draft, alert: Uuid) -> Option<&'a Event> {
+    pub(super) fn standing<'a>(&'a self, draft: &'a Draft, alert: Uuid) -> Option<&'a Event> {
         let latest = draft.events.iter().rev().find(|e| e.notice.alert == alert);
         latest.or_else(|| self.open.get(&alert)).filter(|event| event.open)
     }

@@ -144,6 +144,23 @@ impl Event {
         made
     }
 
+    /// An alert ends because what it is about is no more.
+    pub(crate) fn ended(began: &Self, why: &str, state: Option<Shown>, now: Now) -> Self {
+        let event = match began.notice.event {
+            EventKind::AgentDown => EventKind::AgentUp,
+            EventKind::Clock => EventKind::Clock,
+            _ => EventKind::Recovered,
+        };
+        let summary = format!("{why}, which ends this alert: {}", began.notice.summary);
+        let mut made = Self::new(event, Some(began.notice.alert), now.wall, summary, now);
+        made.notice.monitor.clone_from(&began.notice.monitor);
+        made.notice.location.clone_from(&began.notice.location);
+        made.notice.agent.clone_from(&began.notice.agent);
+        made.notice.state = state;
+        made.channels.clone_from(&began.channels);
+        made
+    }
+
     fn new(event: EventKind, alert: Option<Uuid>, since: Timestamp, summary: String, now: Now) -> Self {
         let id = fresh(now);
         let notice = Notice {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use wire::AgentId;
+use wire::admin::Shown;
 
 use super::absence::{self, Absence, Expected, News};
 use super::book::Book;
@@ -47,7 +48,7 @@ impl Book {
     pub(crate) fn tick(&self, moment: &Moment<'_>) -> Draft {
         let mut draft = Draft::default();
         if self.version != Some(moment.registry.version) {
-            self.reconcile(&mut draft, moment.registry);
+            self.reconcile(&mut draft, moment);
         }
         self.look(&mut draft, moment);
         if self.pace.is_steady(moment.now.up_ms) {
@@ -58,16 +59,38 @@ impl Book {
         draft
     }
 
-    /// A unit whose monitor is gone, disabled or moved elsewhere ends, and its alert in silence.
-    fn reconcile(&self, draft: &mut Draft, registry: &Registry) {
-        draft.version = Some(registry.version);
+    /// A unit whose monitor is gone, disabled or moved elsewhere ends, and with it its alert.
+    fn reconcile(&self, draft: &mut Draft, moment: &Moment<'_>) {
+        draft.version = Some(moment.registry.version);
         for (key, entry) in &self.units {
-            let there =
-                registry.monitor(key.0).is_some_and(|m| m.spec.enabled && m.spec.locations.contains(&key.1));
-            if !there {
-                draft.gone.push(key.clone());
-                self.close(draft, entry.alert);
-            }
+            let (why, state) = match moment.registry.monitor(key.0) {
+                None => ("the monitor was deleted".to_owned(), Shown::Unknown),
+                Some(monitor) if !monitor.spec.enabled => {
+                    ("the monitor was disabled".to_owned(), Shown::Disabled)
+                }
+                Some(monitor) if !monitor.spec.locations.contains(&key.1) => {
+                    (format!("the monitor was taken from {}", key.1), Shown::Unknown)
+                }
+                Some(_) => continue,
+            };
+            draft.gone.push(key.clone());
+            self.end(draft, entry.alert, &why, Some(state), moment);
+        }
+    }
+
+    /// Ends an alert whose subject is no more. Whoever was told that it began is told, so that nobody waits for its end for ever.
+    fn end(
+        &self,
+        draft: &mut Draft,
+        alert: Option<Uuid>,
+        why: &str,
+        state: Option<Shown>,
+        moment: &Moment<'_>,
+    ) {
+        if let Some(began) = alert.and_then(|alert| self.standing(draft, alert)) {
+            let event = Event::ended(began, why, state, moment.now);
+            self.close(draft, alert);
+            draft.tell(event, moment.registry);
         }
     }
 
@@ -106,7 +129,10 @@ impl Book {
                     self.close(draft, Some(absence.alert));
                     draft.tell(Event::back(&absence, rest, moment.now), moment.registry);
                 }
-                News::Dropped(absence) => self.close(draft, Some(absence.alert)),
+                News::Dropped(absence) => {
+                    let state = Some(Shown::Unknown);
+                    self.end(draft, Some(absence.alert), "it was deleted or revoked", state, moment);
+                }
             }
         }
         // Also where nobody is told: who came back is not waited for any more.
@@ -137,7 +163,7 @@ impl Book {
         let gone: Vec<_> = watch.clocks.iter().filter(|(id, _)| !there(id)).map(|(id, _)| *id).collect();
         for id in gone {
             let alert = watch.clocks.remove(&id);
-            self.close(draft, alert);
+            self.end(draft, alert, "the agent was deleted", None, moment);
         }
         draft.watch = (watch != self.watch).then_some(watch);
     }

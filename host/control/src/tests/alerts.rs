@@ -296,22 +296,44 @@ async fn an_agent_that_is_silent_is_told_once_and_only_after_a_window_of_our_own
     scene.beat(1).await;
     scene.pass(20);
     assert_eq!(agents(&scene).await, ["agent_down", "agent_up"]);
+    scene.pass(120);
+    assert_eq!(agents(&scene).await, ["agent_down", "agent_up", "agent_down"]);
     scene.plane.call(Method::DELETE, "/v1/agents/edge-1", None).await;
     scene.pass(300);
-    assert_eq!(agents(&scene).await, ["agent_down", "agent_up"], "it is not expected any more");
+    assert_eq!(
+        agents(&scene).await,
+        ["agent_down", "agent_up", "agent_down", "agent_up"],
+        "not expected any more"
+    );
+    assert_eq!(scene.plane.get("/v1/alerts?open=true").await, json!([]));
 }
 
 #[tokio::test]
-async fn a_monitor_that_is_deleted_takes_its_alert_along_in_silence() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut scene = Scene::new(dir.path()).await;
-    scene.live("down").await;
-    scene.live("down").await;
-    assert_eq!(scene.plane.get("/v1/alerts?open=true").await.as_array().unwrap().len(), 1);
-    scene.plane.call(Method::DELETE, "/v1/monitors/shop", None).await;
-    scene.beat(1).await;
-    assert_eq!(scene.plane.get("/v1/alerts?open=true").await, json!([]));
-    Scene::check(&scene.told().await, &["down"]);
+async fn a_monitor_that_is_deleted_or_disabled_ends_its_alert_and_says_so() {
+    let mut disabled = shop();
+    disabled["enabled"] = json!(false);
+    let ways: [(&str, Method, &str, Option<Value>); 2] = [
+        ("deleted", Method::DELETE, "/v1/monitors/shop", None),
+        ("disabled", Method::POST, "/v1/monitors/apply", Some(json!({"monitors": [disabled]}))),
+    ];
+    for (word, method, path, body) in ways {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scene = Scene::new(dir.path()).await;
+        scene.live("down").await;
+        scene.live("down").await;
+        assert_eq!(scene.plane.get("/v1/alerts?open=true").await.as_array().unwrap().len(), 1);
+        let (status, answer) = scene.plane.call(method, path, body).await;
+        assert!(status.is_success(), "{answer}");
+        scene.beat(1).await;
+        assert_eq!(scene.plane.get("/v1/alerts?open=true").await, json!([]));
+        let told = scene.told().await;
+        Scene::check(&told, &["down", "recovered"]);
+        assert_eq!((&told[0]["alert"], &told[1]["monitor"]), (&told[1]["alert"], &json!("shop")));
+        let summary = told[1]["summary"].as_str().unwrap();
+        assert!(summary.starts_with(&format!("the monitor was {word}, which ends this alert")), "{summary}");
+        scene.beat(30).await;
+        Scene::check(&scene.told().await, &["down", "recovered"]);
+    }
 }
 
 #[tokio::test]
