@@ -166,16 +166,24 @@ fn fault(error: &fjall::Error) -> Fault {
     }
 }
 
-/// What an error of the file system means for the database.
+/// What an error of the file system means for the database. Only what tells that a file is not as it was written is damage: a disk
+/// that gives errors may give none the next time, and what it holds is good until it was read and found wanting.
 pub(crate) fn io_fault(error: &std::io::Error) -> Fault {
     const NO_FILE_LEFT: [i32; 2] = [23, 24];
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Fault::Full,
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Fault::Refused(error.to_string()),
+        ErrorKind::UnexpectedEof
+        | ErrorKind::NotFound
+        | ErrorKind::AlreadyExists
+        | ErrorKind::InvalidData
+        | ErrorKind::InvalidInput
+        | ErrorKind::IsADirectory
+        | ErrorKind::NotADirectory
+        | ErrorKind::DirectoryNotEmpty => Fault::Damaged(error.to_string()),
         _ if error.raw_os_error().is_some_and(|code| NO_FILE_LEFT.contains(&code)) => {
             Fault::Refused(error.to_string())
         }
-        ErrorKind::Interrupted | ErrorKind::OutOfMemory => Fault::Failed(error.to_string()),
-        _ => Fault::Damaged(error.to_string()),
+        _ => Fault::Failed(error.to_string()),
     }
 }

@@ -6,7 +6,7 @@
 //! slot.a slot.b   the marker (slot.rs)
 //! queue/          the database (fjall.rs)
 //! reserve         room for the database when the disk is full (reserve.rs)
-//! quarantine-3/   the newest damaged database, for a person to look at
+//! quarantine-3/   the newest damaged database, for a person to look at; older ones only until a queue has what they hold
 //! ```
 
 use std::{
@@ -75,6 +75,8 @@ pub(crate) struct Home {
     marker: Option<Marker>,
     reserve: Reserve,
     quarantined: u64,
+    /// The database was begun by us and did not open whole yet: all that it may hold was put aside before it, and still is.
+    begun: bool,
     _lock: File,
 }
 
@@ -105,6 +107,7 @@ impl Home {
             marker,
             reserve,
             quarantined: 0,
+            begun: false,
             _lock: lock,
         })
     }
@@ -119,8 +122,9 @@ impl Home {
         // Without a marker it is new, its making was interrupted, or fjall dropped what it could not read: records that any
         // journal still holds go in before the marker does.
         if store.value(key::MARKER)?.is_none() {
-            let aside = quarantines(&self.dir).unwrap_or_default().into_iter().max().map(|(_, path)| path);
-            for source in aside.into_iter().chain(existed.then_some(database)) {
+            let aside = quarantines(&self.dir).map_err(|error| Fault::Failed(error.to_string()))?;
+            let aside = aside.into_iter().map(|(_, path)| path);
+            for source in aside.chain(existed.then_some(database)) {
                 let acknowledged = self.marker.as_ref().map_or(Position::START, |marker| marker.acknowledged);
                 let rescued = rescue::journals(&source, acknowledged, &mut store)?;
                 tracing::warn!(from = %source.display(), rescued, "took records out of a damaged database");
@@ -151,12 +155,16 @@ impl Home {
         self.attempt(reported)
     }
 
-    /// Renames the database to the next `quarantine-<n>` and deletes the earlier ones: one is evidence, two are a full disk.
+    /// Renames the database to the next `quarantine-<n>`. One that was begun after the last and never opened whole holds nothing of
+    /// its own, and goes.
     fn quarantine(&mut self) -> Result<(), Error> {
-        let earlier = quarantines(&self.dir)?;
-        let n = earlier.iter().map(|(n, _)| n + 1).max().unwrap_or(1);
+        let from = self.dir.join("queue");
+        if self.begun {
+            return fs::remove_dir_all(&from).map_err(|source| failed("remove", &from, source));
+        }
+        let n = quarantines(&self.dir)?.last().map_or(1, |(n, _)| n + 1);
         failpoint::hit("spool.quarantine.begin");
-        let (from, to) = (self.dir.join("queue"), self.dir.join(format!("quarantine-{n}")));
+        let to = self.dir.join(format!("quarantine-{n}"));
         #[expect(
             clippy::disallowed_methods,
             reason = "a directory has no A/B slots, and the parent is fsynced below"
@@ -164,11 +172,21 @@ impl Home {
         fs::rename(&from, &to).map_err(|source| failed("rename", &from, source))?;
         sync_directory(&self.dir)?;
         failpoint::hit("spool.quarantine.renamed");
-        for (_, path) in earlier {
-            fs::remove_dir_all(&path).map_err(|source| failed("remove", &path, source))?;
-        }
+        self.begun = true;
         self.quarantined += 1;
         Ok(())
+    }
+
+    /// A queue has what was put aside, as far as it could be read: the newest stays as evidence, and more would only fill the disk.
+    fn forget_earlier(&mut self) {
+        self.begun = false;
+        let mut aside = quarantines(&self.dir).unwrap_or_default();
+        aside.pop();
+        for (_, path) in aside {
+            if let Err(error) = fs::remove_dir_all(&path) {
+                tracing::warn!(%error, path = %path.display(), "a database that was put aside cannot be removed");
+            }
+        }
     }
 
     fn error(&self, fault: Fault) -> Error {
@@ -194,6 +212,7 @@ impl Source for Home {
         let queue = opened.map_err(|fault| self.error(fault))?;
         self.keep(queue.marker())?;
         self.sync()?;
+        self.forget_earlier();
         Ok(queue)
     }
 
@@ -245,13 +264,18 @@ fn lock(dir: &Path) -> Result<File, Error> {
     }
 }
 
+/// The databases that were put aside, the oldest first.
 pub(crate) fn quarantines(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     let entries = fs::read_dir(dir).map_err(|source| failed("read", dir, source))?;
-    let numbered = entries.filter_map(Result::ok).filter_map(|entry| {
+    let directories =
+        entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let numbered = directories.filter_map(|entry| {
         let n = entry.file_name().to_str()?.strip_prefix("quarantine-")?.parse().ok()?;
         Some((n, entry.path()))
     });
-    Ok(numbered.collect())
+    let mut numbered = numbered.collect::<Vec<_>>();
+    numbered.sort();
+    Ok(numbered)
 }
 
 fn sync_directory(dir: &Path) -> Result<(), Error> {

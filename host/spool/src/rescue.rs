@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    fjall::io_fault,
     key::{self, Record},
     store::{Changes, Fault, Store},
     types::{ENTRY_LIMIT, Position},
@@ -27,15 +28,15 @@ const COMMIT_RECORDS: usize = 1024;
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Puts into `store` the records after `acknowledged` that the journals in this directory hold, and gives their number. Of
-/// several values of one key the last written counts. A journal that cannot be read is passed over.
+/// several values of one key the last written counts. A disk that gives an error is an error: what it does not show now is not lost.
 pub(crate) fn journals(dir: &Path, acknowledged: Position, store: &mut impl Store) -> Result<u64, Fault> {
     let mut rescued = 0;
     let mut changes = Changes::new();
     let mut bytes = 0;
-    for path in by_age(dir) {
-        let Ok(file) = File::open(&path) else { continue };
+    for path in readable(by_age(dir))?.unwrap_or_default() {
+        let Some(file) = readable(File::open(&path))? else { continue };
         let mut found = Records::new(file);
-        while let Ok(Some((position, value))) = found.next() {
+        while let Some((position, value)) = readable(found.next())?.flatten() {
             let end = match key::decode(position, value) {
                 Some(Record::Gap(gap)) => gap.position(),
                 _ => position,
@@ -58,9 +59,10 @@ pub(crate) fn journals(dir: &Path, acknowledged: Position, store: &mut impl Stor
     Ok(rescued)
 }
 
-/// Shows every record that the journals in this directory hold, the oldest write first, until told to stop.
+/// Shows every record that the journals in this directory hold, the oldest write first, until told to stop. What cannot be read is
+/// passed over.
 pub(crate) fn each(dir: &Path, show: &mut impl FnMut(Position, &[u8]) -> ControlFlow<()>) {
-    for file in by_age(dir).into_iter().filter_map(|path| File::open(path).ok()) {
+    for file in by_age(dir).unwrap_or_default().into_iter().filter_map(|path| File::open(path).ok()) {
         let mut found = Records::new(file);
         while let Ok(Some((position, value))) = found.next() {
             if show(position, value).is_break() {
@@ -71,12 +73,26 @@ pub(crate) fn each(dir: &Path, show: &mut impl FnMut(Position, &[u8]) -> Control
 }
 
 /// The journals, the oldest first; their names are numbers.
-fn by_age(dir: &Path) -> Vec<PathBuf> {
+fn by_age(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let number = |path: &Path| path.file_name()?.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok();
-    let paths = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-    let mut journals = paths.filter_map(|path| Some((number(&path)?, path))).collect::<Vec<_>>();
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        journals.extend(number(&path).filter(|_| path.is_file()).map(|number| (number, path)));
+    }
     journals.sort();
-    journals.into_iter().map(|(_, path)| path).collect()
+    Ok(journals.into_iter().map(|(_, path)| path).collect())
+}
+
+/// None where it is not there or not for us, which time does not change.
+fn readable<T>(read: io::Result<T>) -> Result<Option<T>, Fault> {
+    match read.map_err(|error| io_fault(&error)) {
+        Ok(read) => Ok(Some(read)),
+        Err(Fault::Failed(reason)) => {
+            Err(Fault::Failed(format!("what was put aside cannot be read: {reason}")))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// Reads through bytes and stops at each record.

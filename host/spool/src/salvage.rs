@@ -50,8 +50,7 @@ pub struct Salvaged {
 
 /// Reads the facts of a spool, whether or not a process uses it.
 pub fn inspect(dir: &Path) -> Result<Facts, Error> {
-    let mut quarantined = quarantines(dir)?;
-    quarantined.sort();
+    let quarantined = quarantines(dir)?;
     let marker = slot::newest(dir);
     let acknowledged = marker.as_ref().map(|marker| marker.acknowledged);
     let ends = marker.as_ref().map(crate::marker::Marker::ends).unwrap_or_default();
@@ -78,8 +77,7 @@ pub fn salvage(
     show: &mut dyn FnMut(Position, &[u8]) -> io::Result<()>,
 ) -> Result<Salvaged, Error> {
     let _lock = lock(dir)?;
-    let mut aside = quarantines(dir)?;
-    aside.sort();
+    let aside = quarantines(dir)?;
     let mut salvaged = Salvaged::default();
     let mut seen = HashSet::new();
     let mut failed = None;
