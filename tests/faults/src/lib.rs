@@ -8,6 +8,7 @@
 pub mod damage;
 pub mod device;
 pub mod fill;
+pub mod forger;
 pub mod golden;
 pub mod http;
 pub mod image;

@@ -15,6 +15,7 @@ mod link;
 mod points;
 mod power;
 mod process;
+mod signed;
 mod stream;
 mod sync;
 mod time;
@@ -25,7 +26,7 @@ mod token;
 pub fn all() -> Vec<Row> {
     let long = [points::ROWS, alerts::ROWS, process::ROWS, cut::ROWS, power::ROWS];
     let mixed = [damage::ROWS, directory::ROWS, disk::ROWS, sync::ROWS, time::ROWS];
-    let short = [forgery::ROWS, stream::ROWS, link::ROWS, drain::ROWS, tls::ROWS, token::ROWS];
+    let short = [forgery::ROWS, signed::ROWS, stream::ROWS, link::ROWS, drain::ROWS, tls::ROWS, token::ROWS];
     [long.concat(), mixed.concat(), short.concat()].concat()
 }
 
