@@ -32,11 +32,13 @@ impl Orders {
 
     /// Puts the library into a process; only fsyncs of files below `data` are meant.
     pub fn give(&self, command: &mut Command, data: &Path) {
-        command
-            .env("LD_PRELOAD", &self.library)
-            .env("FAULT_ORDERS", &self.path)
-            .env("FAULT_BELOW", data)
-            .env("PICKET_DEBUG_SLEPT", &self.slept);
+        command.envs(self.environment(data)).env("PICKET_DEBUG_SLEPT", &self.slept);
+    }
+
+    /// The variables that put the library into a process; only fsyncs of files below `data` are meant.
+    pub fn environment(&self, data: &Path) -> [(&'static str, String); 3] {
+        let text = |path: &Path| path.to_str().expect("paths of tests are text").to_owned();
+        [("LD_PRELOAD", text(&self.library)), ("FAULT_ORDERS", text(&self.path)), ("FAULT_BELOW", text(data))]
     }
 
     /// From now on the wall clock is this many milliseconds ahead.

@@ -4,6 +4,7 @@ use crate::Row;
 use crate::http::Message;
 use crate::proxy::Fate;
 
+mod age;
 mod alerts;
 mod cut;
 mod damage;
@@ -26,7 +27,16 @@ mod token;
 pub fn all() -> Vec<Row> {
     let long = [points::ROWS, alerts::ROWS, process::ROWS, cut::ROWS, power::ROWS];
     let mixed = [damage::ROWS, directory::ROWS, disk::ROWS, sync::ROWS, time::ROWS];
-    let short = [forgery::ROWS, signed::ROWS, stream::ROWS, link::ROWS, drain::ROWS, tls::ROWS, token::ROWS];
+    let short = [
+        forgery::ROWS,
+        signed::ROWS,
+        stream::ROWS,
+        link::ROWS,
+        drain::ROWS,
+        age::ROWS,
+        tls::ROWS,
+        token::ROWS,
+    ];
     [long.concat(), mixed.concat(), short.concat()].concat()
 }
 
