@@ -137,9 +137,9 @@ impl Sessions {
         self.sessions.insert(agent, session);
     }
 
-    /// The agent's session, if this is its lease and it was not silent for a day.
+    /// The agent's session, if this is its lease and it was not silent for so long that what arrives now may have been under way since.
     pub(crate) fn of(&mut self, agent: AgentId, lease: &str, up_ms: u64) -> Option<&mut Session> {
-        let lasts = |s: &&mut Session| s.lease == lease && up_ms.saturating_sub(s.heard_ms) < LEASE_MS;
+        let lasts = |s: &&mut Session| s.lease == lease && up_ms.saturating_sub(s.heard_ms) < SILENT_MS;
         self.sessions.get_mut(&agent).filter(lasts)
     }
 
@@ -255,11 +255,9 @@ const WINDOW: u64 = 1024;
 /// How long a nonce is good.
 const NONCE_MS: u64 = 60_000;
 
-/// Three heartbeats: from then on another device may take over.
+/// Three heartbeats: from then on another device may take over, and the lease is over. Agents say hello after half of it, and what they
+/// sent before a suspend tells an age that does not count it.
 const SILENT_MS: u64 = 3 * HEARTBEAT_S * 1000;
-
-/// How long a lease lasts in which nothing is said. Agents say hello after seconds of silence.
-const LEASE_MS: u64 = 24 * 3_600_000;
 
 #[cfg(test)]
 mod tests {
@@ -355,7 +353,8 @@ mod tests {
         assert!(sessions.of(agent(1), "a", 0).is_none());
         speak(&mut sessions, "b", 0);
         assert!(sessions.of(agent(2), "b", 0).is_none());
-        assert!(sessions.of(agent(1), "b", LEASE_MS).is_none(), "silent for a day");
+        assert!(sessions.of(agent(1), "b", SILENT_MS - 1).is_some());
+        assert!(sessions.of(agent(1), "b", SILENT_MS).is_none(), "what comes now was sent before a suspend");
     }
 
     #[test]

@@ -114,16 +114,17 @@ async fn monitors_move_away_from_an_agent_that_is_gone_and_the_version_grows() {
     let dir = tempfile::tempdir().unwrap();
     let plane = Plane::start(dir.path()).await;
     plane.apply(json!([shop()])).await;
-    let first = plane.agent("edge-1").await;
+    let mut first = plane.agent("edge-1").await;
     let mut second = Device::new(&plane.url, 2);
     let token = plane.setup_token("edge-2").await;
     second.enroll(&token).await;
     second.hello(json!({"epoch": 0, "seq": 0})).await;
     let placed = plane.control.placement();
-    let (runner, other) = if placed.contains_key(&first.id) { (&first, &second) } else { (&second, &first) };
+    let (runner, other) =
+        if placed.contains_key(&first.id) { (first, &mut second) } else { (second, &mut first) };
     let version = plane.control.registry().version;
     plane.pass(Duration::from_secs(31));
-    other.results(vec![]).await;
+    other.hello(json!({"epoch": 0, "seq": 0})).await;
     plane.control.settle().unwrap();
     let placed = plane.control.placement();
     assert!(placed.contains_key(&other.id) && !placed.contains_key(&runner.id));

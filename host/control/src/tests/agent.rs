@@ -216,6 +216,22 @@ async fn an_agent_that_is_silent_is_away_and_its_monitors_are_unknown() {
 }
 
 #[tokio::test]
+async fn what_was_under_way_over_a_suspend_is_not_taken_before_a_hello_says_what_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    plane.apply(json!([shop()])).await;
+    let id = plane.get("/v1/monitors/shop").await["id"].as_str().unwrap().to_owned();
+    let mut device = plane.agent("edge-1").await;
+    let batch = || vec![record(&id, 1, 1, "down", Timestamp::from_millis(START_MS))];
+    plane.pass(Duration::from_secs(31));
+    let (status, answer) = device.results(batch()).await;
+    assert_eq!((status.as_u16(), &answer["code"]), (401, &json!("lease_unknown")));
+    device.hello(json!({"epoch": 1, "seq": 1})).await;
+    assert_eq!(device.results(batch()).await.0, StatusCode::OK);
+    assert_eq!(plane.get("/v1/results").await["results"][0]["delivery"], "buffered");
+}
+
+#[tokio::test]
 async fn a_deleted_agent_is_told_so_without_a_signature() {
     let dir = tempfile::tempdir().unwrap();
     let plane = Plane::start(dir.path()).await;

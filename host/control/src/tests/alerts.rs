@@ -54,10 +54,12 @@ impl Scene {
         }
     }
 
-    /// Time passes, and then comes a sign of life.
+    /// Time passes with its signs of life.
     async fn beat(&mut self, seconds: u64) {
-        self.pass(seconds);
-        self.send(vec![]).await;
+        for begun in (0..seconds).step_by(10) {
+            self.pass((seconds - begun).min(10));
+            self.send(vec![]).await;
+        }
     }
 
     /// The agent comes back with results that it recorded meanwhile.
@@ -238,8 +240,10 @@ async fn a_restart_of_the_control_plane_in_the_middle_of_a_backlog_makes_one_dig
     scene.pass(60);
     Scene::check(&scene.told().await, &[]);
     scene.device.hello(recorded).await;
-    scene.pass(40);
-    scene.send(backlog[2..].to_vec()).await;
+    scene.pass(20);
+    scene.send(backlog[2..3].to_vec()).await;
+    scene.pass(20);
+    scene.send(backlog[3..].to_vec()).await;
     scene.live("up").await;
     scene.beat(60).await;
     let told = scene.told().await;
@@ -287,12 +291,14 @@ async fn an_agent_that_is_silent_is_told_once_and_only_after_a_window_of_our_own
     scene.pass(30);
     assert_eq!(agents(&scene).await, ["agent_down"]);
     scene.pass(300);
+    scene.returns(&[]).await;
     scene.beat(1).await;
     scene.pass(1);
     assert_eq!(agents(&scene).await, ["agent_down", "agent_up"]);
     // The control plane is stopped for an hour: nobody is called absent for that.
     scene.plane.pass(Duration::from_secs(3600));
     scene.pass(60);
+    scene.returns(&[]).await;
     scene.beat(1).await;
     scene.pass(20);
     assert_eq!(agents(&scene).await, ["agent_down", "agent_up"]);

@@ -139,10 +139,12 @@ async fn the_first_use_of_a_new_token_activates_it_and_the_one_before_stays_good
     is_ok(&device.results(vec![]).await);
     device.with(1, &first);
     plane.pass(9 * MINUTE);
+    is_ok(&device.greet().await);
     is_ok(&device.results(vec![]).await);
     plane.pass(MINUTE);
     is(&device.results(vec![]).await, 401, "superseded");
     device.with(2, "second");
+    is_ok(&device.greet().await);
     is_ok(&device.results(vec![]).await);
     assert_eq!(plane.told("edge-1").await, ["superseded", "rotated", "enrolled"]);
 }
@@ -374,6 +376,7 @@ async fn a_copy_whose_token_was_rotated_away_stands_by_instead_of_recovering() {
     original.with(2, "second");
     is_ok(&original.results(vec![]).await);
     plane.pass(10 * MINUTE);
+    is_ok(&original.greet().await);
     is_ok(&original.results(vec![]).await);
     is(&copy.greet().await, 409, "forked");
 }
