@@ -4,12 +4,13 @@
 //! rotates at 64 MB and at most two exist for long; memory holds a few write buffers of [`WRITE_BUFFER`].
 
 use std::{
-    cell::{Cell, RefCell},
     io::ErrorKind,
-    panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Once, mpsc},
-    thread,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use ::fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, Persis
 
 use crate::{
     manifest,
+    opener::Opener,
     store::{Changes, Fault, Store, Visitor},
 };
 
@@ -29,35 +31,58 @@ const CACHE: u64 = 2 * 1024 * 1024;
 /// fjall's lower bound for the journals; the default would be 512 MiB.
 const JOURNALS: u64 = 64 * 1024 * 1024;
 
-/// How long opening may take. Reading two full journals takes seconds; a disk may take seconds for each of ten fsyncs.
-const OPEN_LIMIT: Duration = Duration::from_secs(60);
+/// How long opening is waited for before it goes on without us. Reading two full journals takes seconds; a disk may take seconds for
+/// each of ten fsyncs. Below the time after which the agent takes its database for stuck.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The way to the database in a directory, for as long as the process has that.
+pub(crate) struct Door {
+    dir: PathBuf,
+    opener: Opener<FjallStore>,
+    /// Whether a call of the last database panicked: whatever it left locked stays so until the process ends.
+    panicked: Arc<AtomicBool>,
+}
+
+impl Door {
+    /// To this directory; touches nothing yet.
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir, opener: Opener::default(), panicked: Arc::default() }
+    }
+
+    /// Whether an opening is under way: nobody else may touch the files.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.opener.is_busy()
+    }
+
+    /// Opens the database or makes a new one. Blocks for as long as the journal takes to read, but not for ever: what takes longer is an
+    /// error now, and given to whoever asks when it is done.
+    pub(crate) fn open(&mut self) -> Result<FjallStore, Fault> {
+        let (dir, panicked) = (self.dir.clone(), self.panicked.load(Ordering::Relaxed));
+        let store = self.opener.open(PATIENCE, move || {
+            manifest::check(&dir)?;
+            open(dir).map_err(|error| match error {
+                fjall::Error::Locked if panicked => {
+                    Fault::Damaged("an earlier panic still holds the database".to_owned())
+                }
+                error => fault(&error),
+            })
+        })?;
+        self.panicked = Arc::clone(&store.panicked);
+        Ok(store)
+    }
+}
 
 /// An open database.
 pub(crate) struct FjallStore {
     /// None only while it is dropped.
     handles: Option<(Keyspace, Database)>,
-    panicked: Cell<bool>,
+    panicked: Arc<AtomicBool>,
 }
 
 impl FjallStore {
-    /// Opens the database in this directory or makes a new one. Blocks for as long as the journal takes to read.
-    ///
-    /// It runs on a thread of its own, because some damage makes fjall panic in a state in which unwinding panics again and
-    /// would end the process, at each start anew. Such a thread is stopped for ever where it panicked; so is one that hangs.
-    /// The directory stays locked by it and can only be put aside.
+    /// Opens the database in a directory that nobody else opens.
     pub(crate) fn open(dir: &Path) -> Result<Self, Fault> {
-        let dir = dir.to_owned();
-        let (sender, opened) = mpsc::channel();
-        let panicked = sender.clone();
-        let work = move || {
-            stop_here_on_panic(move |reason| drop(panicked.send(Err(Fault::Damaged(reason)))));
-            // Nobody waits any more only if it took too long: then it is closed again.
-            drop(sender.send(manifest::check(&dir).and_then(|()| open(dir).map_err(|error| fault(&error)))));
-        };
-        let spawned = thread::Builder::new().name("spool-open".to_owned()).spawn(work);
-        spawned.map_err(|error| Fault::Refused(error.to_string()))?;
-        let late = |_| Err(Fault::Damaged(format!("the database did not open within {OPEN_LIMIT:?}")));
-        opened.recv_timeout(OPEN_LIMIT).unwrap_or_else(late)
+        Door::new(dir.to_owned()).open()
     }
 
     /// Runs one call of the database. It panics on some damaged files; that is damage too.
@@ -66,7 +91,7 @@ impl FjallStore {
         match catch_unwind(AssertUnwindSafe(|| call(records, database))) {
             Ok(result) => result.map_err(|error| fault(&error)),
             Err(panic) => {
-                self.panicked.set(true);
+                self.panicked.store(true, Ordering::Relaxed);
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
                 Err(Fault::Damaged(format!("the database panicked: {text}")))
@@ -77,7 +102,7 @@ impl FjallStore {
 
 impl Drop for FjallStore {
     fn drop(&mut self) {
-        if self.panicked.get() {
+        if self.panicked.load(Ordering::Relaxed) {
             // Closing would wait for locks that the panic left behind, or panic again.
             std::mem::forget(self.handles.take());
         }
@@ -126,41 +151,15 @@ fn open(dir: PathBuf) -> fjall::Result<FjallStore> {
     let records = database.keyspace("records", || {
         KeyspaceCreateOptions::default().max_memtable_size(WRITE_BUFFER).manual_journal_persist(true)
     })?;
-    Ok(FjallStore { handles: Some((records, database)), panicked: Cell::new(false) })
-}
-
-/// If the current thread panics from here on, it reports and stops instead of unwinding. Other threads are not concerned.
-fn stop_here_on_panic(report: impl FnOnce(String) + 'static) {
-    static HOOK: Once = Once::new();
-    REPORT.set(Some(Box::new(report)));
-    HOOK.call_once(|| {
-        let others = panic::take_hook();
-        panic::set_hook(Box::new(move |info| match REPORT.try_with(RefCell::take).ok().flatten() {
-            Some(report) => stop(report, info),
-            None => others(info),
-        }));
-    });
-}
-
-fn stop(report: Report, info: &PanicHookInfo<'_>) {
-    report(format!("the database panicked: {}", info.payload_as_str().unwrap_or("no message")));
-    loop {
-        thread::park();
-    }
-}
-
-type Report = Box<dyn FnOnce(String)>;
-
-thread_local! {
-    static REPORT: RefCell<Option<Report>> = const { RefCell::new(None) };
+    Ok(FjallStore { handles: Some((records, database)), panicked: Arc::default() })
 }
 
 fn fault(error: &fjall::Error) -> Fault {
     match error {
         fjall::Error::Io(io) => io_fault(io),
         fjall::Error::Storage(fjall::LsmError::Io(io)) => io_fault(io),
-        // No other process: home.rs holds a lock. Only one of our threads that stopped can have it.
-        fjall::Error::Locked => Fault::Damaged("an earlier panic still holds the database".to_owned()),
+        // No other process for long: home.rs holds a lock. A child of ours has it between its fork and its exec.
+        fjall::Error::Locked => Fault::Failed("something has it open".to_owned()),
         fjall::Error::Poisoned => Fault::Failed("an earlier write failed".to_owned()),
         other => Fault::Damaged(format!("{other:?}")),
     }

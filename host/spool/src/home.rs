@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     error::Error,
-    fjall::FjallStore,
+    fjall::{Door, FjallStore},
     key,
     marker::{FORMAT, Marker},
     queue::{Limits, Opening, Queue},
@@ -74,6 +74,7 @@ pub(crate) struct Home {
     slots: Slots,
     marker: Option<Marker>,
     reserve: Reserve,
+    door: Door,
     quarantined: u64,
     /// The database was begun by us and did not open whole yet: all that it may hold was put aside before it, and still is.
     begun: bool,
@@ -98,6 +99,7 @@ impl Home {
         };
         let boot = if settings.boot_id.is_empty() { 0 } else { xxh3_64(settings.boot_id.as_bytes()) };
         let reserve = Reserve::open(&dir, settings.reserve_bytes);
+        let door = Door::new(dir.join("queue"));
         Ok(Self {
             dir,
             limits,
@@ -106,19 +108,20 @@ impl Home {
             slots,
             marker,
             reserve,
+            door,
             quarantined: 0,
             begun: false,
             _lock: lock,
         })
     }
 
-    fn attempt(&self, reported: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
+    fn attempt(&mut self, reported: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
         let database = self.dir.join("queue");
         let existed = self.marker.is_some() && database.exists();
-        if reported.is_some() {
+        if reported.is_some() && !self.door.is_busy() {
             rewrite::journals(&database)?;
         }
-        let mut store = FjallStore::open(&database)?;
+        let mut store = self.door.open()?;
         // Without a marker it is new, its making was interrupted, or fjall dropped what it could not read: records that any
         // journal still holds go in before the marker does.
         if store.value(key::MARKER)?.is_none() {

@@ -14,6 +14,7 @@
 //! rewrite.rs  the journals once more, after an fsync that failed
 //! salvage.rs  what somebody from outside may know and take, without changing a byte
 //! slot.rs     two files that know the numbering when the database is gone
+//! opener.rs   opening on a thread of its own, which may panic or take long
 //! fjall.rs    the database                                                       (the only file that names it)
 //! ```
 //!
@@ -29,6 +30,7 @@ mod manifest;
 mod marker;
 #[cfg(test)]
 mod model;
+mod opener;
 mod place;
 mod probe;
 mod queue;

@@ -1,4 +1,4 @@
-//! A disk that gives errors for a while: nothing is taken for damaged because of that, nothing is put aside or deleted, and all is
+//! A database that cannot be had for a while, because its disk gives errors or somebody holds it: nothing is taken for damaged because of that, nothing is put aside or deleted, and all is
 //! there when the disk is itself again.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may fail as the test does")]
@@ -100,4 +100,20 @@ async fn what_was_put_aside_stays_until_a_queue_has_it_however_often_opening_fai
     let spool = Spool::open(settings(&dir)).unwrap();
     assert_eq!(numbers(&spool).await, (0..20).collect::<Vec<_>>());
     assert_eq!(aside(&dir), ["quarantine-2"], "one is evidence, two are a full disk");
+}
+
+#[tokio::test]
+async fn a_database_that_something_else_has_open_is_waited_for_and_not_put_aside() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("spool");
+    filled(&dir, 20).await;
+    let held = fs::File::open(dir.join("queue/lock")).unwrap();
+    held.lock().unwrap();
+    let spool = Spool::open_or_wait(settings(&dir)).unwrap();
+    assert_eq!((spool.status().disk, spool.status().quarantined), (Disk::Unusable, 0));
+    spool.close().await;
+    drop(held);
+    let spool = Spool::open(settings(&dir)).unwrap();
+    assert_eq!(numbers(&spool).await, (0..20).collect::<Vec<_>>());
+    assert_eq!(aside(&dir), [""; 0]);
 }
