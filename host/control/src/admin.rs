@@ -280,7 +280,7 @@ impl Control {
                 state: judge::shown(monitor, row, present, now),
                 code: row.map(|r| r.result.code.clone()),
                 summary: row.map(|r| r.result.summary.clone()),
-                last_result_at: row.map(|r| r.result.started_at),
+                last_result_at: row.map(Row::at),
                 uptime: vec![],
             }
         };
@@ -313,7 +313,7 @@ impl Control {
         let filter = self.filter(wanted)?;
         let upto = self.store.arrived();
         let mut rows = self.store.newest(&filter, upto, wanted.limit).map_err(|e| failed(&e))?;
-        rows.sort_by_key(|r| (r.result.started_at, r.result.id));
+        rows.sort_by_key(|r| (r.at(), r.result.id));
         Ok(ResultsPage { results: self.views(rows), cursor: upto.to_string() })
     }
 

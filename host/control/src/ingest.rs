@@ -51,11 +51,24 @@ pub(crate) struct History<'a> {
     pub known: HashSet<ResultId>,
 }
 
+/// A new result.
+#[derive(Debug, PartialEq)]
+pub(crate) struct New {
+    /// Where it stands.
+    pub position: Position,
+    /// How it came.
+    pub delivery: Delivery,
+    /// Milliseconds since the run ended, if the agent knows.
+    pub age_ms: Option<u64>,
+    /// What was found.
+    pub result: RunResult,
+}
+
 /// What becomes of a batch.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Decision {
     /// New results.
-    pub results: Vec<(Position, Delivery, RunResult)>,
+    pub results: Vec<New>,
     /// New gaps: the agent's own, and those noticed here.
     pub gaps: Vec<Gap>,
     /// Results that were stored ahead elsewhere and stand here from now on.
@@ -130,7 +143,7 @@ fn ahead(
         }
         if positions.insert(position) && ids.insert(result.id) {
             let delivery = delivered(position, age_ms, &result);
-            decision.results.push((position, delivery, *result));
+            decision.results.push(New { position, delivery, age_ms, result: *result });
         }
     }
     decision
@@ -169,7 +182,7 @@ fn follow(
             Incoming::Result { position, result, .. } if !ids.insert(result.id) => decision.repeat(position),
             Incoming::Result { position, age_ms, result } if !history.known.contains(&result.id) => {
                 let delivery = delivered(position, age_ms, &result);
-                decision.results.push((position, delivery, *result));
+                decision.results.push(New { position, delivery, age_ms, result: *result });
             }
             Incoming::Result { position, result, .. } => match elsewhere.get(&result.id) {
                 Some(was) => {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, hash_map};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use wire::results::Delivery;
-use wire::{AgentId, MonitorId, Position, Timestamp};
+use wire::{AgentId, MonitorId, Position};
 
 use super::digest::{Digest, Old};
 use super::draft::Draft;
@@ -127,7 +127,7 @@ impl Book {
 
     fn hear_one(&self, draft: &mut Draft, heard: &Heard<'_>, row: &Row, monitor: &Monitor) {
         let rule = Rule::of(&monitor.spec);
-        let (live, at) = (row.delivery == Delivery::Live, told_time(row));
+        let (live, at) = (row.delivery == Delivery::Live, row.at());
         let entry = self.entry(draft, &(monitor.id, row.location.clone()));
         let Some(level) = rule.level(row.result.state) else {
             if live {
@@ -250,12 +250,3 @@ impl Book {
         self.version = draft.version.or(self.version);
     }
 }
-
-/// Since when a result says what it says: its start. A live one of an agent whose clock is off came when it was made.
-fn told_time(row: &Row) -> Timestamp {
-    let apart_ms = row.received_at.as_millis().saturating_sub(row.at().as_millis());
-    if row.delivery == Delivery::Live && apart_ms > SKEW_MS { row.received_at } else { row.at() }
-}
-
-/// A live result is never so old.
-const SKEW_MS: i64 = 300_000;

@@ -62,7 +62,7 @@ fn check(
     then: Position,
 ) {
     let decision = follow(&upto(cursor, &Ahead::new()), records);
-    let positions: Vec<_> = decision.results.iter().map(|(p, ..)| (p.epoch, p.seq)).collect();
+    let positions: Vec<_> = decision.results.iter().map(|n| (n.position.epoch, n.position.seq)).collect();
     let found: Vec<_> = decision.gaps.iter().map(|g| (g.epoch, g.from, g.to, g.reason.as_str())).collect();
     assert_eq!((&positions[..], &found[..], decision.cursor), (stored, gaps, then));
 }
@@ -110,7 +110,11 @@ fn results_and_gaps_together_leave_no_hole_and_no_overlap() {
                 })
                 .collect();
             let decision = follow(&upto(cursor, &Ahead::new()), records);
-            decision.results.iter().for_each(|(p, ..)| *covered.entry((p.epoch, p.seq)).or_default() += 1);
+            decision
+                .results
+                .iter()
+                .map(|n| n.position)
+                .for_each(|p| *covered.entry((p.epoch, p.seq)).or_default() += 1);
             for g in &decision.gaps {
                 (g.from..=g.to).for_each(|seq| *covered.entry((g.epoch, seq)).or_default() += 1);
             }
@@ -130,7 +134,7 @@ fn the_live_lane_stores_at_once_without_moving_the_cursor_and_a_repeat_changes_n
     let live = |records| decide(Lane::Live, &upto(at(2, 3), &ahead), at(2, 4), |_| None, records);
     let batch = vec![result(2, 3), result(2, 4), gap(2, 5, 5), result(2, 7), result(2, 9), result(2, 9)];
     let decision = live(batch);
-    let stored: Vec<_> = decision.results.iter().map(|(p, d, _)| (*p, *d)).collect();
+    let stored: Vec<_> = decision.results.iter().map(|n| (n.position, n.delivery)).collect();
     assert_eq!(stored, [(at(2, 4), Delivery::Buffered), (at(2, 9), Delivery::Live)]);
     assert_eq!((decision.cursor, decision.gaps, decision.passed), (at(2, 3), vec![], vec![]));
 }
@@ -140,7 +144,7 @@ fn the_backlog_passes_over_what_came_ahead_and_cuts_gaps_around_it() {
     let id = |seq: u64| ResultId(Uuid::from_u128(1 << 64 | u128::from(seq)));
     let ahead: Ahead = [5, 6, 9].map(|seq| (at(1, seq), id(seq))).into();
     let decision = follow(&upto(at(1, 2), &ahead), vec![result(1, 4), result(1, 5), gap(1, 6, 10)]);
-    let stored: Vec<_> = decision.results.iter().map(|(p, ..)| p.seq).collect();
+    let stored: Vec<_> = decision.results.iter().map(|n| n.position.seq).collect();
     let gaps: Vec<_> = decision.gaps.iter().map(|g| (g.from, g.to, g.reason.as_str())).collect();
     assert_eq!(stored, [4]);
     assert_eq!(gaps, [(3, 3, "missing"), (7, 8, "evicted"), (10, 10, "evicted")]);
@@ -169,7 +173,7 @@ fn a_result_that_got_another_position_is_stored_once_and_both_histories_stay_who
     let decision = follow(&history, batch);
     let gaps: Vec<_> = decision.gaps.iter().map(|g| (g.epoch, g.from, g.to, g.reason.as_str())).collect();
     assert_eq!(gaps, [(3, 1, 2, "repeated"), (3, 5, 5, "repeated")], "it stands where it was acknowledged");
-    assert_eq!(decision.results.iter().map(|(p, ..)| *p).collect::<Vec<_>>(), [at(3, 3)]);
+    assert_eq!(decision.results.iter().map(|n| n.position).collect::<Vec<_>>(), [at(3, 3)]);
     assert_eq!(decision.moved, [(id(1, 9), at(3, 4))], "what only came ahead moves");
     assert_eq!((decision.passed, decision.cursor), (vec![at(1, 9)], at(3, 5)));
 }
@@ -203,7 +207,7 @@ fn both_lanes_in_any_order_leave_no_hole_no_overlap_and_no_second_copy() {
             let history = History { known: stored.values().copied().collect(), ..upto(cursor, &ahead) };
             let decision = decide(lane, &history, Position::default(), |_| None, records);
             assert!(decision.moved.is_empty());
-            for (position, _, result) in &decision.results {
+            for New { position, result, .. } in &decision.results {
                 assert_eq!(stored.insert(position.seq, result.id), None);
                 *covered.entry(position.seq).or_default() += 1;
                 if lane == Lane::Live {
@@ -292,7 +296,7 @@ fn other_positions_leave_every_history_whole_and_every_result_once() {
             let end = records.len();
             let history = History { known: stored.keys().copied().collect(), cursor, ahead: &ahead };
             let decision = decide(lane, &history, Position::default(), |_| None, records);
-            for (position, _, result) in decision.results {
+            for New { position, result, .. } in decision.results {
                 assert_eq!(stored.insert(result.id, position), None, "round {round}");
                 if lane == Lane::Live {
                     ahead.insert(position, result.id);

@@ -153,17 +153,28 @@ pub(crate) struct Row {
     pub received_at: Timestamp,
     /// How it came.
     pub delivery: Delivery,
+    /// Milliseconds from the end of the run until it was sent, by a clock that never jumps; none when the agent did not know.
+    #[serde(default)]
+    pub age_ms: Option<u64>,
     /// As recorded.
     pub result: RunResult,
 }
 
 impl Row {
-    /// Where it stands in time: its start by the agent's clock, though never after its receipt, so that an agent whose clock is ahead
-    /// does not hide everybody else's results.
+    /// Where it stands in time, for everybody: its start by the agent's clock, though never after its receipt, so that an agent whose
+    /// clock is ahead does not hide everybody else's results. An age that contradicts that clock is believed instead.
     pub(crate) fn at(&self) -> Timestamp {
-        self.result.started_at.min(self.received_at)
+        let told = self.result.started_at.min(self.received_at);
+        let Some(age_ms) = self.age_ms else { return told };
+        let since_ms = i64::try_from(age_ms.saturating_add(self.result.duration_ms)).unwrap_or(i64::MAX);
+        let counted = self.received_at.plus_millis(-since_ms);
+        let apart_ms = self.result.started_at.as_millis().abs_diff(counted.as_millis());
+        if apart_ms > SKEW_MS { counted } else { told }
     }
 }
+
+/// So far a clock may be off before the age of a result says more.
+const SKEW_MS: u64 = 300_000;
 
 /// A gap and what the control plane knows beside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

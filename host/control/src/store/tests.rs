@@ -15,6 +15,7 @@ pub(crate) fn row(agent: u128, epoch: u64, seq: u64, at: Timestamp) -> Row {
         position: Position { epoch, seq },
         received_at: at,
         delivery: Delivery::Live,
+        age_ms: None,
         result: RunResult {
             id: ResultId(Uuid::from_u128(id)),
             monitor_id: MonitorId(Uuid::from_u128(1)),
@@ -47,6 +48,25 @@ fn at(s: i64) -> Timestamp {
 /// Rows of agent 1, each started and received at its seq's second.
 fn rows(seqs: std::ops::RangeInclusive<u64>) -> Vec<Row> {
     seqs.map(|seq| row(1, 1, seq, at(i64::try_from(seq).unwrap()))).collect()
+}
+
+#[test]
+fn a_result_stands_where_its_agents_clock_says_unless_its_age_contradicts_that() {
+    // Received at second 100,000, after a run of 5 ms.
+    let check = |started_s, age_s: Option<u64>, expected_ms| {
+        let mut row = Row { received_at: at(100_000), ..row(1, 1, 1, at(started_s)) };
+        row.age_ms = age_s.map(|s| s.saturating_mul(1000));
+        assert_eq!(row.at().as_millis(), expected_ms, "started at {started_s}, {age_s:?} old");
+    };
+    check(99_990, Some(10), 99_990_000);
+    check(99_800, Some(10), 99_800_000);
+    check(100_050, Some(10), 100_000_000);
+    check(60_000, Some(10), 99_989_995);
+    check(10_000, Some(40_000), 59_999_995);
+    check(900_000, Some(40_000), 59_999_995);
+    check(60_000, None, 60_000_000);
+    check(900_000, None, 100_000_000);
+    check(60_000, Some(u64::MAX), Timestamp::from_millis(i64::MIN).as_millis());
 }
 
 fn ingest(store: &Embedded, rows: &[Row], gaps: &[KeptGap]) -> u64 {

@@ -29,7 +29,9 @@ impl Scene {
 
     fn record(&mut self, state: &str, at: Timestamp) -> Value {
         self.seq += 1;
-        record(&self.monitor, 1, self.seq, state, at)
+        let mut record = record(&self.monitor, 1, self.seq, state, at);
+        record["age_ms"] = json!((self.now().as_millis() - at.as_millis()).max(0));
+        record
     }
 
     async fn live(&mut self, state: &str) {
@@ -358,7 +360,11 @@ async fn a_wrong_clock_is_told_once_and_moves_no_monitor() {
     Scene::check(&scene.told().await, &["clock", "clock"]);
     scene.live("up").await;
     assert_eq!(scene.plane.get("/v1/alerts?open=true").await, json!([]));
-    let old = |scene: &mut Scene| scene.record("down", "2016-01-01T00:00:00Z".parse().unwrap());
+    let old = |scene: &mut Scene| {
+        let mut record = scene.record("down", "2016-01-01T00:00:00Z".parse().unwrap());
+        record["age_ms"] = json!(0);
+        record
+    };
     let batch = [old(&mut scene), old(&mut scene)];
     for result in batch {
         scene.send(vec![result]).await;
@@ -366,6 +372,24 @@ async fn a_wrong_clock_is_told_once_and_moves_no_monitor() {
     let told = scene.told().await;
     Scene::check(&told, &["clock", "clock", "down"]);
     assert!(told[2]["since"].as_str().unwrap().starts_with("2026-"), "by our own clock: {}", told[2]);
+}
+
+#[tokio::test]
+async fn uptime_knows_of_an_agent_whose_clock_is_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    for state in ["up", "up", "down", "up", "up"] {
+        let behind = scene.now().plus_millis(-6 * 3_600_000);
+        let mut result = scene.record(state, behind);
+        result["age_ms"] = json!(0);
+        scene.send(vec![result]).await;
+        scene.pass(5);
+    }
+    let monitor = scene.plane.get("/v1/monitors/shop").await;
+    let day = &monitor["uptime"][0];
+    assert_eq!((&day["known_s"], &day["down_s"]), (&json!(26), &json!(5)), "{monitor:#}");
+    let last = scene.now().plus_millis(-5_012);
+    assert_eq!(monitor["by_location"][0]["last_result_at"], json!(last));
 }
 
 #[tokio::test]

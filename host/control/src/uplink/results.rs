@@ -11,7 +11,7 @@ use wire::{AgentId, BATCH_LIMIT, Mistake, Problem, Timestamp};
 use super::{Caller, invalid, json};
 use crate::assign;
 use crate::control::{Control, Progress, Registry, failed, lock};
-use crate::ingest::{self, Decision, History, Incoming};
+use crate::ingest::{self, Decision, History, Incoming, New};
 use crate::judge;
 use crate::store::{Ingested, KeptGap, Row};
 
@@ -75,16 +75,17 @@ impl Control {
             return Ok(cursor);
         }
         let ahead: Vec<_> = match lane {
-            Lane::Live => results.iter().map(|(position, _, result)| (*position, result.id)).collect(),
+            Lane::Live => results.iter().map(|new| (new.position, new.result.id)).collect(),
             Lane::Backlog => vec![],
         };
-        let row = |(position, delivery, result)| Row {
+        let row = |New { position, delivery, age_ms, result }| Row {
             agent: agent.id,
             agent_name: agent.name.clone(),
             location: agent.location.clone(),
             position,
             received_at,
             delivery,
+            age_ms,
             result,
         };
         let rows: Vec<_> = results.into_iter().map(row).collect();

@@ -211,7 +211,7 @@ pub struct LocationState {
     pub code: Option<String>,
     /// Summary of the latest result.
     pub summary: Option<String>,
-    /// When the latest result started.
+    /// When the latest result started; by the control plane's clock where the agent's is off.
     pub last_result_at: Option<Timestamp>,
     /// As the monitor's own, of this location.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
