@@ -86,20 +86,24 @@ pub(crate) fn read(records: Vec<Value>) -> Result<(Vec<Incoming>, Vec<Mistake>),
     for (index, raw) in records.into_iter().enumerate() {
         let stands = (raw["epoch"].as_u64(), raw["seq"].as_u64());
         let message = match serde_json::from_value::<Record>(raw) {
-            Ok(Record::Result { epoch, seq, age_ms, result }) if epoch > 0 && seq > 0 => {
+            Ok(Record::Result { epoch, seq, age_ms, result }) if counts(epoch) && counts(seq) => {
                 read.push(Incoming::Result { position: Position { epoch, seq }, age_ms, result });
                 continue;
             }
-            Ok(Record::Gap(gap)) if gap.epoch > 0 && gap.from > 0 && gap.from <= gap.to => {
+            Ok(Record::Gap(gap))
+                if counts(gap.epoch) && gap.from > 0 && gap.from <= gap.to && counts(gap.to) =>
+            {
                 read.push(Incoming::Gap(gap));
                 continue;
             }
-            Ok(record) => format!("position {} is impossible: epoch and seq count from 1", record.position()),
+            Ok(record) => {
+                format!("position {} is impossible: epoch and seq count from 1 to {LAST}", record.position())
+            }
             Err(e) => e.to_string(),
         };
         mistakes.push(Mistake { at: format!("/records/{index}"), message });
         match stands {
-            (Some(epoch), Some(seq)) if epoch > 0 && seq > 0 => {
+            (Some(epoch), Some(seq)) if counts(epoch) && counts(seq) => {
                 read.push(Incoming::Gap(gap(epoch, seq, seq, "rejected")));
             }
             _ => lost = true,
@@ -122,7 +126,7 @@ pub(crate) fn decide(
     };
     match lane {
         Lane::Live => ahead(history, delivered, records),
-        Lane::Backlog => follow(history, delivered, records),
+        Lane::Backlog => follow(history, recorded, delivered, records),
     }
 }
 
@@ -152,6 +156,7 @@ fn ahead(
 /// The backlog: in order from the cursor on, which follows. What was stored ahead stays as it is.
 fn follow(
     history: &History<'_>,
+    recorded: Position,
     delivered: impl Fn(Position, Option<u64>, &RunResult) -> Delivery,
     records: Vec<Incoming>,
 ) -> Decision {
@@ -193,6 +198,10 @@ fn follow(
             },
         }
         decision.cursor = end;
+    }
+    // What the agent held when it said hello has come: whatever still stands ahead in an epoch before moves no more.
+    if decision.cursor >= recorded {
+        decision.passed.extend(history.ahead.range(..=decision.cursor).map(|(position, _)| *position));
     }
     decision.passed.sort_unstable();
     decision.passed.dedup();
@@ -245,12 +254,20 @@ fn delivery(
     }
 }
 
+/// Whether an epoch or a seq can be one: what comes after it can still be counted.
+fn counts(number: u64) -> bool {
+    (1..=LAST).contains(&number)
+}
+
 fn gap(epoch: u64, from: u64, to: u64, reason: &str) -> Gap {
     Gap { epoch, from, to, reason: reason.into(), first_at: None, last_at: None, down: None }
 }
 
 /// The result stands elsewhere: it was given another position after it had been stored.
 pub(crate) const REPEATED: &str = "repeated";
+
+/// No epoch and no seq is greater: a million results a second reach it after 285 years, and every JSON reader counts so far.
+const LAST: u64 = (1 << 53) - 1;
 
 /// Results of one agent that are stored ahead at most; more come in order.
 const AHEAD_LIMIT: usize = 100_000;

@@ -276,13 +276,16 @@ fn other_positions_leave_every_history_whole_and_every_result_once() {
     };
     for round in 0..1_000 {
         let mut held = Held { epoch: 1, last: 0, ids: 0, entries: vec![] };
-        let (mut cursor, mut ahead) = (at(0, 0), Ahead::new());
+        let (mut cursor, mut ahead, mut recorded) = (at(0, 0), Ahead::new(), at(0, 0));
         let mut stored = HashMap::<ResultId, Position>::new();
         let (mut gaps, mut lost) = (vec![], 0);
         for turn in 0.. {
             match next(8) {
                 0..=2 if turn < 60 => (0..next(6)).for_each(|_| held.record()),
-                3 if turn < 60 && next(3) == 0 => held.renumber(),
+                3 if turn < 60 && next(3) == 0 => {
+                    held.renumber();
+                    recorded = at(held.epoch, held.last);
+                }
                 4 if turn < 60 => lost += held.evict(|id| stored.contains_key(id)),
                 _ if held.entries.is_empty() && turn >= 60 => break,
                 _ => {}
@@ -295,7 +298,7 @@ fn other_positions_leave_every_history_whole_and_every_result_once() {
             };
             let end = records.len();
             let history = History { known: stored.keys().copied().collect(), cursor, ahead: &ahead };
-            let decision = decide(lane, &history, Position::default(), |_| None, records);
+            let decision = decide(lane, &history, recorded, |_| None, records);
             for New { position, result, .. } in decision.results {
                 assert_eq!(stored.insert(result.id, position), None, "round {round}");
                 if lane == Lane::Live {
@@ -313,6 +316,7 @@ fn other_positions_leave_every_history_whole_and_every_result_once() {
                 held.entries.drain(..end);
             }
         }
+        assert!(ahead.range(..=cursor).next().is_none(), "round {round}: {ahead:?} is behind {cursor}");
         assert_eq!(stored.len() as u128 + lost, held.ids, "round {round}: every result once");
         let mut covered: Vec<_> = stored.values().copied().collect();
         covered.extend(gaps.iter().flat_map(|g| (g.from..=g.to).map(|seq| at(g.epoch, seq))));
@@ -324,6 +328,18 @@ fn other_positions_leave_every_history_whole_and_every_result_once() {
         });
         assert!(whole.into_iter().all(|dense| dense), "round {round}: {covered:?}");
     }
+}
+
+#[test]
+fn what_stands_ahead_in_an_abandoned_epoch_is_passed_when_all_that_was_held_has_come() {
+    let ahead =
+        Ahead::from([(at(1, 7), ResultId(Uuid::from_u128(7))), (at(2, 9), ResultId(Uuid::from_u128(9)))]);
+    let passed = |recorded| {
+        let history = upto(at(2, 5), &ahead);
+        decide(Lane::Backlog, &history, recorded, |_| None, vec![result(2, 6)]).passed
+    };
+    assert_eq!(passed(at(2, 8)), [], "it may still move");
+    assert_eq!(passed(at(2, 6)), [at(1, 7)]);
 }
 
 #[test]
@@ -357,6 +373,13 @@ fn a_record_that_cannot_be_read_is_named_and_replaced_by_a_gap() {
     );
     let nowhere = json!({"kind": "result", "result": {}});
     assert_eq!(super::read(vec![good, nowhere]).unwrap_err()[0].at, "/records/1");
+    for (epoch, seq) in [(1, LAST + 1), (u64::MAX, 1), (1, u64::MAX)] {
+        let mut far = bad.clone();
+        (far["epoch"], far["seq"]) = (epoch.into(), seq.into());
+        assert_eq!(super::read(vec![far]).unwrap_err().len(), 1, "nothing could follow ({epoch}, {seq})");
+    }
+    let endless = json!({"kind": "gap", "epoch": 1, "from": 5, "to": u64::MAX, "reason": "evicted"});
+    assert_eq!(super::read(vec![endless]).unwrap_err().len(), 1);
     let backwards = json!({"kind": "gap", "epoch": 1, "from": 5, "to": 4, "reason": "evicted"});
     assert_eq!(super::read(vec![backwards]).unwrap_err().len(), 1);
 }
