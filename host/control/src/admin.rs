@@ -159,17 +159,22 @@ impl Control {
 
     /// Deletes an agent and its identity; its results stay.
     pub(crate) fn delete_agent(&self, name: &str) -> Result<(), Problem> {
+        // Held from here on: a batch of it that is under way is stored before, or refused.
+        let mut progress = lock(&self.progress);
         let id = self.change(|registry| match registry.agents.remove(name) {
             Some(agent) => Ok((vec![Written::AgentGone(agent.id)], agent.id)),
             None => Err(no_such("agent", name, registry.agents.keys())),
         })?;
+        progress.cursors.remove(&id);
+        progress.ahead.remove(&id);
+        drop(progress);
         lock(&self.sessions).end(id);
         lock(&self.presence).remove(&id);
         lock(&self.warnings).end(id);
-        let mut progress = lock(&self.progress);
-        progress.cursors.remove(&id);
-        progress.ahead.remove(&id);
         lock(&self.told_events).forget(id);
+        lock(&self.pushes).begin(id);
+        // Whoever carries its pushes ends.
+        self.pushed.send_modify(|n| *n += 1);
         Ok(())
     }
 

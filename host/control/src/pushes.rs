@@ -59,7 +59,7 @@ impl Pushes {
         }
     }
 
-    /// A lease begins: what waited for the one before is moot, numbers begin again, and its stream ends.
+    /// A lease begins, or there is none any more: what waited for the one before is moot, numbers begin again, and its stream ends.
     pub(crate) fn begin(&mut self, agent: AgentId) {
         self.queues.remove(&agent);
         self.streams.remove(&agent);

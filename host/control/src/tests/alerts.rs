@@ -317,6 +317,26 @@ async fn an_agent_that_is_silent_is_told_once_and_only_after_a_window_of_our_own
 }
 
 #[tokio::test]
+async fn an_agent_that_is_deleted_in_the_middle_of_its_backlog_leaves_its_digest_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("up").await;
+    scene.pass(600);
+    let (now, first) = (scene.now(), scene.seq);
+    let backlog: Vec<_> = ["down", "up", "up"].iter().map(|state| scene.record(state, now)).collect();
+    scene.device.hello(json!({"epoch": 1, "seq": first + 3})).await;
+    scene.send(backlog[..2].to_vec()).await;
+    let control = scene.plane.control.clone();
+    control.push(scene.device.id, wire::push::Push::Rotate);
+    scene.plane.call(Method::DELETE, "/v1/agents/edge-1", None).await;
+    scene.pass(60);
+    Scene::check(&scene.told().await, &["digest"]);
+    let kept = control.store.load().unwrap();
+    assert_eq!((kept.digests, kept.cursors, kept.ahead), (vec![], vec![], vec![]));
+    assert_eq!(crate::control::lock(&control.pushes).since(scene.device.id, 0), []);
+}
+
+#[tokio::test]
 async fn a_monitor_that_is_deleted_or_disabled_ends_its_alert_and_says_so() {
     let mut disabled = shop();
     disabled["enabled"] = json!(false);

@@ -66,8 +66,11 @@ impl Control {
     /// Stores what of these records is new, in one transaction. Gives the cursor.
     fn store(&self, caller: &Caller, lane: Lane, records: Vec<Incoming>) -> Result<wire::Position, Problem> {
         let (agent, received_at) = (&caller.agent, self.now().wall);
-        let registry = self.registry();
         let mut progress = lock(&self.progress);
+        let registry = self.registry();
+        if registry.agent(agent.id).is_none() {
+            return Err(Problem::new(Problem::UNAUTHORIZED, "the agent was deleted"));
+        }
         let decision = self.decide(&registry, &progress, caller, lane, records)?;
         let Decision { results, gaps, moved, passed, cursor } = decision;
         let before = progress.cursors.get(&agent.id).copied().unwrap_or_default();
