@@ -20,6 +20,7 @@ use wire::{API, Problem};
 use super::stream::Stream;
 use super::token::Said;
 use super::transport::{Answer, Request, Transport};
+use crate::duty::Duty;
 use crate::identity::Identity;
 
 /// Speaks as one agent.
@@ -32,12 +33,16 @@ pub(crate) struct Client {
     pub(super) stream: watch::Sender<Option<Arc<Stream>>>,
     /// What answers say about the token, for whoever keeps it. One that does not fit is said again with the next answer.
     said: mpsc::Sender<Said>,
+    /// Welcomes so far: what was asked before the last of them says nothing about the duty since.
+    welcomes: Arc<AtomicU64>,
 }
 
 /// In whose name one request is made.
 pub(super) struct Voice {
     pub(super) identity: Arc<Identity>,
     pub(super) stamp: Stamp,
+    /// Welcomes before it was asked.
+    welcomes: u64,
 }
 
 /// A lease, shared by everything that speaks within it.
@@ -90,7 +95,7 @@ impl Client {
         identity: watch::Receiver<Arc<Identity>>,
         said: mpsc::Sender<Said>,
     ) -> Self {
-        Self { transport, identity, said, stream: watch::Sender::new(None) }
+        Self { transport, identity, said, stream: watch::Sender::new(None), welcomes: Arc::default() }
     }
 
     /// Fetches a nonce: it signs one hello.
@@ -117,7 +122,9 @@ impl Client {
         let voice = self.voice(nonce.nonce, 0);
         let answer = self.stamped(&voice, Method::POST, &path("/hello"), json(hello), EXCHANGE, None).await?;
         let welcome: Welcome = read(&success(answer)?)?;
-        self.tell(Said::Welcomed(voice.stamp.generation));
+        let number = self.welcomes.fetch_add(1, Ordering::AcqRel) + 1;
+        // It waits where it does not fit: it is not said again, and what was said before may bar the agent from its work.
+        let _ = self.said.send(Said::Welcomed { generation: voice.stamp.generation, number }).await;
         let session = Session {
             lease: welcome.lease.clone(),
             counter: AtomicU64::new(0),
@@ -155,7 +162,7 @@ impl Client {
         next: &Identity,
     ) -> Result<Rotated, Trouble> {
         let rotate = Rotate { generation: next.generation, token_sha256: token_sha256(&next.token) };
-        let voice = Voice::new(identity.clone(), session.lease.clone(), session.next());
+        let voice = self.voice_of(identity.clone(), session.lease.clone(), session.next());
         let path = path("/token/rotate");
         let answer = self.stamped(&voice, Method::POST, &path, json(&rotate), EXCHANGE, None).await?;
         read(&success(answer)?)
@@ -189,7 +196,7 @@ impl Client {
         let text = Recover::signed(agent_id, &challenge.challenge, generation, &token_sha256);
         let signature = signature::sign(&next.key, &text);
         let challenge = challenge.challenge.clone();
-        let voice = Voice::new(next.clone(), challenge.clone(), 0);
+        let voice = self.voice_of(next.clone(), challenge.clone(), 0);
         let recover = Recover { agent_id, challenge, generation, token_sha256, signature };
         let (path, body) = (path("/recover"), json(&recover));
         let asked = Asked::new(Method::POST.as_str(), &path, &body);
@@ -218,10 +225,10 @@ impl Client {
 
     /// The answer, if our control plane gave it to what was asked. What it says about the token goes to whoever keeps it.
     pub(super) fn believe(&self, voice: &Voice, asked: &Asked, answer: Answer) -> Result<Answer, Trouble> {
-        let Voice { identity, stamp } = voice;
+        let Voice { identity, stamp, welcomes } = voice;
         let Answer { status, etag, signature, body, .. } = &answer;
         if stamp.verify_answer(&identity.server_key, asked, *status, etag, body, signature) {
-            self.tell(said(&answer, stamp.generation));
+            self.tell(said(&answer, stamp.generation, *welcomes));
             return Ok(answer);
         }
         let who = match (status, signature.is_empty()) {
@@ -241,7 +248,12 @@ impl Client {
     }
 
     pub(super) fn voice(&self, lease: String, counter: u64) -> Voice {
-        Voice::new(self.identity(), lease, counter)
+        self.voice_of(self.identity(), lease, counter)
+    }
+
+    fn voice_of(&self, identity: Arc<Identity>, lease: String, counter: u64) -> Voice {
+        let stamp = Stamp { agent: identity.agent, generation: identity.generation, lease, counter };
+        Voice { identity, stamp, welcomes: self.welcomes.load(Ordering::Acquire) }
     }
 
     fn identity(&self) -> Arc<Identity> {
@@ -250,11 +262,6 @@ impl Client {
 }
 
 impl Voice {
-    fn new(identity: Arc<Identity>, lease: String, counter: u64) -> Self {
-        let stamp = Stamp { agent: identity.agent, generation: identity.generation, lease, counter };
-        Self { identity, stamp }
-    }
-
     /// The request with all that it has to show, and what its answer is bound to.
     pub(super) fn request(
         &self,
@@ -263,7 +270,7 @@ impl Voice {
         body: Vec<u8>,
         within: Duration,
     ) -> (Request, Asked) {
-        let Self { identity, stamp } = self;
+        let Self { identity, stamp, .. } = self;
         let signature = stamp.sign_request(&identity.key, method.as_str(), path, &body);
         let asked = Asked::new(method.as_str(), path, &body);
         let request = Request::new(method, path, body, within)
@@ -277,8 +284,8 @@ impl Voice {
     }
 }
 
-/// What a signed answer says about the token of this generation.
-fn said(answer: &Answer, generation: u64) -> Said {
+/// What a signed answer says about the token of this generation, asked after so many welcomes.
+fn said(answer: &Answer, generation: u64, welcomes: u64) -> Said {
     if (200..400).contains(&answer.status) {
         return Said::Good;
     }
@@ -286,8 +293,8 @@ fn said(answer: &Answer, generation: u64) -> Said {
     match problem.as_ref().map(|problem| problem.code.as_str()) {
         Ok(Problem::SUPERSEDED) => Said::Superseded(generation),
         Ok(Problem::ROTATE_FIRST) => Said::RotateFirst,
-        Ok(Problem::REVOKED) => Said::Revoked,
-        Ok(Problem::FORKED) => Said::Forked,
+        Ok(Problem::REVOKED) => Said::Barred { duty: Duty::Revoked, welcomes },
+        Ok(Problem::FORKED) => Said::Barred { duty: Duty::Standby, welcomes },
         _ => Said::Good,
     }
 }

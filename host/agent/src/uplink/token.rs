@@ -19,8 +19,13 @@ use crate::{Error, Settings};
 /// What an answer said about this agent's token or its duty. All but [`Said::Unknown`] were signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// A hello with the token of this generation was welcomed.
-    Welcomed(u64),
+    /// A hello was welcomed.
+    Welcomed {
+        /// Of its token.
+        generation: u64,
+        /// Counts welcomes, from 1.
+        number: u64,
+    },
     /// An answer that refuses neither.
     Good,
     /// The token of this generation is over.
@@ -29,10 +34,13 @@ pub(crate) enum Said {
     Unknown(u64),
     /// The token is good for a rotation only.
     RotateFirst,
-    /// The owner revoked this agent.
-    Revoked,
-    /// Another device holds this identity.
-    Forked,
+    /// The agent has no work: the owner revoked it, or another device holds its identity.
+    Barred {
+        /// What is left to it.
+        duty: Duty,
+        /// Welcomes before it was asked: a later one overrules this.
+        welcomes: u64,
+    },
 }
 
 /// Keeps the token.
@@ -42,6 +50,8 @@ pub(crate) struct Tokens {
     rotation: Rotation,
     sessions: watch::Receiver<Option<Arc<Session>>>,
     said: mpsc::Receiver<Said>,
+    /// The last welcome.
+    welcomed: u64,
     pushes: Subscription,
 }
 
@@ -57,7 +67,7 @@ impl Tokens {
     ) -> Self {
         let (pending, age) = (keeper.has_pending(), keeper.age(clock::wall()));
         let rotation = Rotation::new(settings.rotate_every, pending, age, clock::boot(), rand::random());
-        Self { client, keeper, rotation, sessions, said, pushes }
+        Self { client, keeper, rotation, sessions, said, welcomed: 0, pushes }
     }
 
     /// Runs for ever.
@@ -98,9 +108,10 @@ impl Tokens {
             Said::RotateFirst => self.rotation.ask(),
             Said::Superseded(generation) => self.refused(generation, Refusal::Signed),
             Said::Unknown(generation) => self.refused(generation, Refusal::Unsigned),
-            Said::Revoked => self.serve(Duty::Revoked),
-            Said::Forked => self.serve(Duty::Standby),
-            Said::Welcomed(generation) => {
+            Said::Barred { welcomes, .. } if welcomes < self.welcomed => {}
+            Said::Barred { duty, .. } => self.serve(duty),
+            Said::Welcomed { generation, number } => {
+                self.welcomed = number;
                 self.serve(Duty::Active);
                 let Some(which) = self.keeper.which(generation) else { return };
                 if self.rotation.welcomed(clock::boot(), which)
@@ -209,3 +220,51 @@ fn lost(session: &Session) -> impl Fn(Trouble) -> Trouble {
 
 /// Longest sleep at a stretch: timers do not count suspend.
 const NAP: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+    use wire::AgentId;
+
+    use super::super::pushes::Pushes;
+    use super::super::transport::Transport;
+    use super::*;
+    use crate::identity::keeper::Kept;
+    use crate::identity::{Enrolling, Identity, load};
+
+    fn tokens(data: &std::path::Path) -> Tokens {
+        let Enrolling { token, key, .. } = Enrolling::new();
+        let (server_key, agent) = (key.verifying_key(), AgentId(Uuid::nil()));
+        let (name, location) = ("edge-1".to_owned(), "dc1".to_owned());
+        let identity = Identity { agent, name, location, generation: 1, token, key, server_key, fresh: true };
+        let keeper = Keeper::new(load(data).unwrap().slots, Kept::fresh(identity, clock::wall()));
+        let nobody = "http://127.0.0.1:9".parse().unwrap();
+        let transport = Transport::new(&nobody, None, &crate::Proxy::default()).unwrap();
+        let (tell, said) = mpsc::channel(1);
+        let client = Client::new(transport, keeper.identities(), tell);
+        let sessions = watch::Sender::new(None).subscribe();
+        let pushes = Pushes::new(client.clone(), sessions.clone()).subscribe();
+        let rotation = Rotation::new(Settings::ROTATE_EVERY, false, Duration::ZERO, Duration::ZERO, 0.5);
+        Tokens { client, keeper, rotation, sessions, said, welcomed: 0, pushes }
+    }
+
+    #[test]
+    fn a_late_word_that_an_agent_has_no_work_is_overruled_by_the_welcome_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tokens = tokens(dir.path());
+        let welcome = |number| Said::Welcomed { generation: 1, number };
+        for bars in [Duty::Revoked, Duty::Standby] {
+            let number = tokens.welcomed + 1;
+            for (said, duty) in [
+                (Said::Barred { duty: bars, welcomes: number - 1 }, bars),
+                (welcome(number), Duty::Active),
+                (Said::Barred { duty: bars, welcomes: number - 1 }, Duty::Active),
+                (Said::Barred { duty: bars, welcomes: number }, bars),
+                (welcome(number + 1), Duty::Active),
+            ] {
+                tokens.take(said);
+                assert_eq!(tokens.keeper.duty(), duty, "after {said:?}");
+            }
+        }
+    }
+}
