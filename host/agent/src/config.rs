@@ -145,7 +145,7 @@ pub(crate) async fn follow(
                     session.lose();
                 }
                 tracing::debug!(%trouble, "no configuration");
-                sleep(backoff.failed(rand::random())).await;
+                sleep(backoff.failed_or(trouble.asks(rand::random()), rand::random())).await;
             }
         }
     }

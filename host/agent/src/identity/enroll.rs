@@ -1,6 +1,7 @@
 //! How an agent comes to its identity: everything on disk first, then the same request until there is a definite answer.
 
 use std::future::Future;
+use std::time::Duration;
 
 use reqwest::Method;
 use wire::enroll::{EnrollAnswer, EnrollRequest};
@@ -13,6 +14,7 @@ use super::{Enrolling, Identity, Loaded, State, slot, store};
 use crate::slots::Slots;
 use crate::uplink::backoff::Backoff;
 use crate::uplink::client::EXCHANGE;
+use crate::uplink::retry_after;
 use crate::uplink::transport::{Answer, Request, Transport};
 use crate::{Error, clock};
 
@@ -44,6 +46,7 @@ pub(crate) async fn identity(
     let mut shutdown = std::pin::pin!(shutdown);
     let mut backoff = Backoff::default();
     let mut reason = "told to stop before the control plane was asked".to_owned();
+    let mut asks;
     loop {
         let answer = tokio::select! {
             answer = ask(transport, &begun, setup_token) => answer,
@@ -54,14 +57,16 @@ pub(crate) async fn identity(
             Err(NoAnswer::Definite(detail)) => {
                 return Err(Error::Refused { control: transport.control().to_owned(), detail });
             }
-            Err(NoAnswer::Unclear(unclear)) if unclear != reason => {
-                say(&unclear);
-                reason = unclear;
+            Err(NoAnswer::Unclear { reason: unclear, asked }) => {
+                if unclear != reason {
+                    say(&unclear);
+                    reason = unclear;
+                }
+                asks = asked.map(|asked| retry_after::wait(asked, false, rand::random()));
             }
-            Err(NoAnswer::Unclear(_)) => {}
         }
         tokio::select! {
-            () = tokio::time::sleep(backoff.failed(rand::random())) => {}
+            () = tokio::time::sleep(backoff.failed_or(asks, rand::random())) => {}
             () = &mut shutdown => return Err(Error::NotEnrolled { reason }),
         }
     }
@@ -112,7 +117,11 @@ enum NoAnswer {
     /// The control plane's last word on this setup token.
     Definite(String),
     /// Nobody's last word.
-    Unclear(String),
+    Unclear {
+        reason: String,
+        /// How long it asks to wait. It is not signed.
+        asked: Option<Duration>,
+    },
 }
 
 async fn ask(transport: &Transport, begun: &Enrolling, setup_token: &str) -> Result<Verified, NoAnswer> {
@@ -135,13 +144,17 @@ async fn ask(transport: &Transport, begun: &Enrolling, setup_token: &str) -> Res
     let answer = transport
         .exchange(request)
         .await
-        .map_err(|reason| NoAnswer::Unclear(format!("cannot reach {}: {reason}", transport.control())))?;
+        .map_err(|reason| format!("cannot reach {}: {reason}", transport.control()))
+        .map_err(|reason| NoAnswer::Unclear { reason, asked: None })?;
     judge(begun, &asked, &answer)
 }
 
 /// What an answer means. Pure: whatever is neither a signed identity nor a refusal in the control plane's own form is unclear.
 fn judge(begun: &Enrolling, asked: &Asked, answer: &Answer) -> Result<Verified, NoAnswer> {
-    let unclear = |why: &str| NoAnswer::Unclear(format!("answered {} {why}", answer.status));
+    let unclear = |why: &str| NoAnswer::Unclear {
+        reason: format!("answered {} {why}", answer.status),
+        asked: answer.retry_after,
+    };
     if (200..300).contains(&answer.status) {
         let enrolled: EnrollAnswer = serde_json::from_slice(&answer.body)
             .map_err(|_| unclear("with something that is no identity"))?;
@@ -232,9 +245,23 @@ mod tests {
         ] {
             match judge(&begun, &asked(), &answer) {
                 Err(NoAnswer::Definite(detail)) => assert!(definite && detail.contains("gone")),
-                Err(NoAnswer::Unclear(reason)) => assert!(!definite, "{reason}"),
+                Err(NoAnswer::Unclear { reason, .. }) => assert!(!definite, "{reason}"),
                 Ok(_) => panic!("{} is no identity", answer.status),
             }
+        }
+    }
+
+    #[test]
+    fn a_control_plane_that_has_too_much_to_do_says_when_to_come_again() {
+        let busy = r#"{"code":"busy","detail":"too much to do"}"#;
+        for (content_type, body) in [("application/problem+json", busy), ("text/html", "<html>busy</html>")] {
+            let later = Some(Duration::from_secs(20));
+            let answer = Answer { retry_after: later, ..answer(429, content_type, body) };
+            let Err(NoAnswer::Unclear { asked: told, .. }) = judge(&Enrolling::new(), &asked(), &answer)
+            else {
+                panic!("it is no last word")
+            };
+            assert_eq!(told, later);
         }
     }
 
@@ -322,7 +349,7 @@ mod tests {
         assert!(judge(&begun, &another, &signed(&begun)).is_err(), "the answer to another request");
         let unsigned = Answer { signature: String::new(), ..signed(&begun) };
         for wrong in [unsigned, signed(&other)] {
-            assert!(matches!(judge(&begun, &asked(), &wrong), Err(NoAnswer::Unclear(_))));
+            assert!(matches!(judge(&begun, &asked(), &wrong), Err(NoAnswer::Unclear { .. })));
         }
     }
 }

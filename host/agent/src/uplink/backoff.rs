@@ -19,6 +19,11 @@ impl Backoff {
         Duration::from_secs_f64(SHORTEST_S + (bound - SHORTEST_S) * chance.clamp(0.0, 1.0))
     }
 
+    /// The same, at least as long as somebody `asks` to wait.
+    pub(crate) fn failed_or(&mut self, asks: Option<Duration>, chance: f64) -> Duration {
+        self.failed(chance).max(asks.unwrap_or_default())
+    }
+
     /// An exchange succeeded: the next failure waits shortly again.
     pub(crate) fn succeeded(&mut self) {
         self.failures = 0;

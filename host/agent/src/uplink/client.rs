@@ -17,6 +17,7 @@ use wire::signature::{self, Asked, Stamp, header, token_sha256};
 use wire::token::{AskChallenge, Challenge, Recover, Rotate, Rotated};
 use wire::{API, Problem};
 
+use super::retry_after;
 use super::stream::Stream;
 use super::token::Said;
 use super::transport::{Answer, Request, Transport};
@@ -333,6 +334,18 @@ impl Trouble {
         }
     }
 
+    /// How long whoever answered asks to wait, as far as it is heeded; `chance` in 0..1 spreads those who were told the same.
+    pub(crate) fn asks(&self, chance: f64) -> Option<Duration> {
+        match self {
+            Self::Network(_) => None,
+            Self::Later { asked, .. } => Some(retry_after::wait(*asked, false, chance)),
+            Self::Refused { problem, .. } => {
+                let asked = Duration::from_secs(problem.retry_after_s?);
+                Some(retry_after::wait(asked, true, chance))
+            }
+        }
+    }
+
     /// Whether a hello is what helps.
     pub(crate) fn wants_hello(&self) -> bool {
         self.is(Problem::LEASE_UNKNOWN) || self.is(Problem::BAD_SIGNATURE)
@@ -348,15 +361,14 @@ pub(super) fn path(end: &str) -> String {
     format!("{API}{end}")
 }
 
-/// A signed answer that is a success, or the problem in it.
+/// A signed answer that is a success, or the problem in it. When to come again says the problem: the header is not signed.
 pub(super) fn success(answer: Answer) -> Result<Answer, Trouble> {
     if (200..300).contains(&answer.status) {
         return Ok(answer);
     }
-    let mut problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
+    let problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
         Problem::new(Problem::INTERNAL, format!("answered {} without saying why", answer.status))
     });
-    problem.retry_after_s = problem.retry_after_s.or(answer.retry_after.map(|asked| asked.as_secs()));
     Err(Trouble::Refused { status: answer.status, problem })
 }
 
@@ -371,3 +383,26 @@ pub(super) fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Trouble> {
 
 /// For an exchange as a whole.
 pub(crate) const EXCHANGE: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_refusal_says_itself_when_to_come_again_and_a_header_beside_it_says_nothing() {
+        let answer = |problem: &Problem| Answer {
+            status: 503,
+            etag: String::new(),
+            signature: String::new(),
+            retry_after: Some(Duration::from_secs(3_600)),
+            content_type: String::new(),
+            body: json(problem),
+        };
+        for (problem, longest) in
+            [(Problem::busy(20), Some(24)), (Problem::new(Problem::INTERNAL, "broken"), None)]
+        {
+            let Err(trouble) = success(answer(&problem)) else { panic!("503 is no success") };
+            assert_eq!(trouble.asks(1.0), longest.map(Duration::from_secs), "{trouble}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use wire::push::{Numbered, Push};
 
 use super::backoff::Backoff;
-use super::client::{Client, Session, Trouble};
+use super::client::{Client, Session};
 
 /// Receives pushes.
 pub(crate) struct Pushes {
@@ -149,15 +149,11 @@ async fn poll(
                 if trouble.wants_hello() {
                     session.lose();
                 }
-                log(&trouble);
-                sleep(backoff.failed(rand::random())).await;
+                tracing::debug!(%trouble, "no pushes");
+                sleep(backoff.failed_or(trouble.asks(rand::random()), rand::random())).await;
             }
         }
     }
-}
-
-fn log(trouble: &Trouble) {
-    tracing::debug!(%trouble, "no pushes");
 }
 
 /// Gives a push to whoever subscribed, once.
