@@ -27,6 +27,9 @@ pub enum Push {
     Rotate,
     /// The session ended here (the agent was revoked or approved): say hello, the signed answer tells.
     Hello,
+    /// A wish that this version does not know, from a newer control plane: passed over. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A push and its number within the lease, from 1.
@@ -44,4 +47,17 @@ pub struct Numbered {
 pub struct Waiting {
     /// The pushes.
     pub pushes: Vec<Numbered>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_of_a_later_version_takes_nothing_away_from_those_beside_it() {
+        let text = r#"{"pushes":[{"number":1,"push":{"kind":"dance","steps":3}},{"number":2,"push":{"kind":"rotate"}}]}"#;
+        let Waiting { pushes } = serde_json::from_str(text).unwrap();
+        let wishes: Vec<_> = pushes.into_iter().map(|numbered| numbered.push).collect();
+        assert_eq!(wishes, [Push::Unknown, Push::Rotate]);
+    }
 }

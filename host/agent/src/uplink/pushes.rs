@@ -107,7 +107,7 @@ impl Pushes {
                 Ok(push) if believed => {
                     hand_out(Numbered { number: heard.number, push }, numbers, session, told);
                 }
-                Err(error) if believed => tracing::warn!(%error, "a push that this version does not know"),
+                Err(error) if believed => tracing::warn!(%error, "a push that cannot be read"),
                 _ => {}
             }
             believed
@@ -162,6 +162,9 @@ fn hand_out(push: Numbered, numbers: &mut Numbers, session: &Session, told: &bro
         return;
     }
     tracing::debug!(number = push.number, push = ?push.push, "pushed");
+    if push.push == Push::Unknown {
+        tracing::warn!("a push that this version does not know is passed over");
+    }
     if push.push == Push::Hello {
         session.lose();
     }
