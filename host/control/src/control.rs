@@ -4,17 +4,17 @@
 //! Methods here block on the disk: callers are on threads that may. A change holds `changing` from its reading to its end, so changes
 //! happen one after another; readers take the registry as it was last.
 
+mod registry;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use wire::event::AgentEvent;
 use wire::plugin::PluginView;
 use wire::{AgentId, HEARTBEAT_S, MonitorId, Position, Problem, Timestamp};
 
-use crate::agents::Agent;
-use crate::alert::{Book, Channel};
+use crate::alert::Book;
 use crate::assign::{self, Candidate, Placement};
 use crate::clock::{Clock, Now};
 use crate::events::Told;
@@ -22,12 +22,13 @@ use crate::herd::Herd;
 use crate::identity::keys::Keys;
 use crate::identity::lease::{Nonces, Sessions};
 use crate::ingest::Ahead;
-use crate::monitors::{Checks, Monitor};
+use crate::monitors::Checks;
 use crate::page::Logins;
 use crate::pushes::Pushes;
 use crate::store::{self, Row, Store, Write};
 use crate::uptime::Memos;
 use crate::warnings::Warnings;
+pub(crate) use registry::{Registry, Written};
 
 /// The control plane without its server.
 pub(crate) struct Control {
@@ -70,18 +71,6 @@ pub(crate) struct Control {
     registry: RwLock<Arc<Registry>>,
     placement: RwLock<Arc<Placement>>,
     changing: Mutex<()>,
-}
-
-/// What is kept of agents and monitors.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Registry {
-    pub(crate) agents: BTreeMap<String, Agent>,
-    pub(crate) monitors: BTreeMap<String, Monitor>,
-    pub(crate) channels: BTreeMap<String, Channel>,
-    pub(crate) version: u64,
-    /// Names of the agents, and of the monitors, by id: every request of an agent asks for them.
-    names: HashMap<AgentId, String>,
-    monitor_names: HashMap<MonitorId, String>,
 }
 
 /// What an agent said last.
@@ -144,14 +133,7 @@ impl Control {
         for row in kept.latest {
             progress.latest.entry(row.result.monitor_id).or_default().insert(row.location.clone(), row);
         }
-        let mut registry = Registry {
-            agents: kept.agents.into_iter().map(|a| (a.name.clone(), a)).collect(),
-            monitors: kept.monitors.into_iter().map(|m| (m.spec.name.clone(), m)).collect(),
-            channels: kept.channels.into_iter().map(|c| (c.name.clone(), c)).collect(),
-            version,
-            ..Registry::default()
-        };
-        registry.index();
+        let registry = Registry::new(kept.agents, kept.monitors, kept.channels, version);
         let control = Self {
             arrived: watch::Sender::new(store.arrived()),
             told: watch::Sender::new(0),
@@ -281,55 +263,6 @@ impl Control {
         entry.seen_at = Some(now.wall);
         entry.pending = pending.or(entry.pending);
         !was
-    }
-}
-
-impl Registry {
-    pub(crate) fn agent(&self, id: AgentId) -> Option<&Agent> {
-        self.agents.get(self.names.get(&id)?)
-    }
-
-    pub(crate) fn interval_ms(&self, id: MonitorId) -> Option<u64> {
-        self.monitor(id).map(|m| m.interval_ms)
-    }
-
-    pub(crate) fn monitor(&self, id: MonitorId) -> Option<&Monitor> {
-        self.monitors.get(self.monitor_names.get(&id)?)
-    }
-
-    fn index(&mut self) {
-        self.names = self.agents.values().map(|a| (a.id, a.name.clone())).collect();
-        self.monitor_names = self.monitors.values().map(|m| (m.id, m.spec.name.clone())).collect();
-    }
-}
-
-/// A [`Write`] that owns what it writes.
-pub(crate) enum Written {
-    /// `true` where monitors may move because of it.
-    Agent(Agent, bool),
-    AgentGone(AgentId),
-    Event(AgentId, AgentEvent),
-    Monitor(Monitor),
-    MonitorGone(MonitorId),
-    Channel(Channel),
-    ChannelGone(String),
-}
-
-impl Written {
-    fn moves_monitors(&self) -> bool {
-        !matches!(self, Self::Agent(_, false) | Self::Event(..) | Self::Channel(_) | Self::ChannelGone(_))
-    }
-
-    fn as_write(&self) -> Write<'_> {
-        match self {
-            Self::Agent(agent, _) => Write::Agent(agent),
-            Self::AgentGone(id) => Write::AgentGone(*id),
-            Self::Event(id, event) => Write::Event(*id, event),
-            Self::Monitor(monitor) => Write::Monitor(monitor),
-            Self::MonitorGone(id) => Write::MonitorGone(*id),
-            Self::Channel(channel) => Write::Channel(channel),
-            Self::ChannelGone(name) => Write::ChannelGone(name),
-        }
     }
 }
 
