@@ -60,7 +60,7 @@ impl Control {
                     format!("agent {} exists already: choose another name, or delete it first", agent.name);
                 return Err(Problem::new(Problem::CONFLICT, detail));
             }
-            registry.agents.insert(agent.name.clone(), agent.clone());
+            registry.agents_mut().insert(agent.name.clone(), agent.clone());
             Ok((vec![Written::Agent(agent, false)], ()))
         })?;
         let CreateAgent { agent, location } = wanted.clone();
@@ -142,7 +142,7 @@ impl Control {
     ) -> Result<AgentView, Problem> {
         let now = self.now().wall;
         let agent = self.change(|registry| {
-            let Some(agent) = registry.agents.get_mut(name) else {
+            let Some(agent) = registry.agents_mut().get_mut(name) else {
                 return Err(no_such("agent", name, registry.agents.keys()));
             };
             let Some(device) = &mut agent.device else {
@@ -161,7 +161,7 @@ impl Control {
     pub(crate) fn delete_agent(&self, name: &str) -> Result<(), Problem> {
         // Held from here on: a batch of it that is under way is stored before, or refused.
         let mut progress = lock(&self.progress);
-        let id = self.change(|registry| match registry.agents.remove(name) {
+        let id = self.change(|registry| match registry.agents_mut().remove(name) {
             Some(agent) => Ok((vec![Written::AgentGone(agent.id)], agent.id)),
             None => Err(no_such("agent", name, registry.agents.keys())),
         })?;
@@ -195,20 +195,20 @@ impl Control {
             }
             let gone: Vec<_> = plan.gone.iter().map(|m| m.id).collect();
             let deleted = plan.gone.into_iter().map(|m| {
-                registry.monitors.remove(&m.spec.name);
+                registry.monitors_mut().remove(&m.spec.name);
                 Written::MonitorGone(m.id)
             });
             let mut written: Vec<_> = deleted.collect();
             for monitor in plan.put {
-                registry.monitors.insert(monitor.spec.name.clone(), monitor.clone());
+                registry.monitors_mut().insert(monitor.spec.name.clone(), monitor.clone());
                 written.push(Written::Monitor(monitor));
             }
             for name in told.gone {
-                registry.channels.remove(&name);
+                registry.channels_mut().remove(&name);
                 written.push(Written::ChannelGone(name));
             }
             for channel in told.put {
-                registry.channels.insert(channel.name.clone(), channel.clone());
+                registry.channels_mut().insert(channel.name.clone(), channel.clone());
                 written.push(Written::Channel(channel));
             }
             Ok((written, (answer, gone)))
@@ -237,7 +237,7 @@ impl Control {
 
     /// Deletes a monitor; its results stay.
     pub(crate) fn delete_monitor(&self, name: &str) -> Result<(), Problem> {
-        let id = self.change(|registry| match registry.monitors.remove(name) {
+        let id = self.change(|registry| match registry.monitors_mut().remove(name) {
             Some(monitor) => Ok((vec![Written::MonitorGone(monitor.id)], monitor.id)),
             None => Err(no_such("monitor", name, registry.monitors.keys())),
         })?;

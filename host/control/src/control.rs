@@ -195,7 +195,8 @@ impl Control {
         decide: impl FnOnce(&mut Registry) -> Result<(Vec<Written>, T), Problem>,
     ) -> Result<T, Problem> {
         let _alone = lock(&self.changing);
-        let mut registry = Registry::clone(&self.registry());
+        let before = self.registry();
+        let mut registry = Registry::clone(&before);
         let (written, answer) = decide(&mut registry)?;
         if written.is_empty() {
             return Ok(answer);
@@ -203,7 +204,7 @@ impl Control {
         if written.iter().any(Written::moves_monitors) {
             registry.version += 1;
         }
-        registry.index();
+        registry.index(&before);
         let writes = written.iter().map(Written::as_write).chain([Write::Version(registry.version)]);
         self.store.commit(&writes.collect::<Vec<_>>()).map_err(|e| failed(&e))?;
         *write(&self.registry) = Arc::new(registry);

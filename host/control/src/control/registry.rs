@@ -1,6 +1,7 @@
 //! Agents, monitors and channels as they are kept, and what a change of them writes. Pure; who may change them when is `control`'s.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use wire::event::AgentEvent;
 use wire::{AgentId, MonitorId};
@@ -10,16 +11,16 @@ use crate::alert::Channel;
 use crate::monitors::Monitor;
 use crate::store::Write;
 
-/// What is kept of agents and monitors.
+/// What is kept of agents and monitors. A clone shares everything, and a change copies only the map that it is made in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
-    pub(crate) agents: BTreeMap<String, Agent>,
-    pub(crate) monitors: BTreeMap<String, Monitor>,
-    pub(crate) channels: BTreeMap<String, Channel>,
+    pub(crate) agents: Arc<BTreeMap<String, Agent>>,
+    pub(crate) monitors: Arc<BTreeMap<String, Monitor>>,
+    pub(crate) channels: Arc<BTreeMap<String, Channel>>,
     pub(crate) version: u64,
     /// Names of the agents, and of the monitors, by id: every request of an agent asks for them.
-    names: HashMap<AgentId, String>,
-    monitor_names: HashMap<MonitorId, String>,
+    names: Arc<HashMap<AgentId, String>>,
+    monitor_names: Arc<HashMap<MonitorId, String>>,
 }
 
 impl Registry {
@@ -31,13 +32,13 @@ impl Registry {
         version: u64,
     ) -> Self {
         let mut registry = Self {
-            agents: agents.into_iter().map(|a| (a.name.clone(), a)).collect(),
-            monitors: monitors.into_iter().map(|m| (m.spec.name.clone(), m)).collect(),
-            channels: channels.into_iter().map(|c| (c.name.clone(), c)).collect(),
+            agents: Arc::new(agents.into_iter().map(|a| (a.name.clone(), a)).collect()),
+            monitors: Arc::new(monitors.into_iter().map(|m| (m.spec.name.clone(), m)).collect()),
+            channels: Arc::new(channels.into_iter().map(|c| (c.name.clone(), c)).collect()),
             version,
             ..Self::default()
         };
-        registry.index();
+        registry.index(&Self::default());
         registry
     }
 
@@ -53,9 +54,30 @@ impl Registry {
         self.monitors.get(self.monitor_names.get(&id)?)
     }
 
-    pub(super) fn index(&mut self) {
-        self.names = self.agents.values().map(|a| (a.id, a.name.clone())).collect();
-        self.monitor_names = self.monitors.values().map(|m| (m.id, m.spec.name.clone())).collect();
+    /// The agents, to be changed.
+    pub(crate) fn agents_mut(&mut self) -> &mut BTreeMap<String, Agent> {
+        Arc::make_mut(&mut self.agents)
+    }
+
+    /// The monitors, to be changed.
+    pub(crate) fn monitors_mut(&mut self) -> &mut BTreeMap<String, Monitor> {
+        Arc::make_mut(&mut self.monitors)
+    }
+
+    /// The channels, to be changed.
+    pub(crate) fn channels_mut(&mut self) -> &mut BTreeMap<String, Channel> {
+        Arc::make_mut(&mut self.channels)
+    }
+
+    /// Notes the names of what is another than before.
+    pub(super) fn index(&mut self, before: &Self) {
+        if !Arc::ptr_eq(&self.agents, &before.agents) {
+            self.names = Arc::new(self.agents.values().map(|a| (a.id, a.name.clone())).collect());
+        }
+        if !Arc::ptr_eq(&self.monitors, &before.monitors) {
+            let names = self.monitors.values().map(|m| (m.id, m.spec.name.clone()));
+            self.monitor_names = Arc::new(names.collect());
+        }
     }
 }
 
@@ -86,5 +108,23 @@ impl Written {
             Self::Channel(channel) => Write::Channel(channel),
             Self::ChannelGone(name) => Write::ChannelGone(name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitors::tests::monitor;
+
+    #[test]
+    fn a_change_copies_only_the_map_that_it_is_made_in_and_finds_what_is_new() {
+        let before = Registry::new(vec![], vec![monitor(1, "shop", &["dc1"])], vec![], 1);
+        let mut after = before.clone();
+        after.monitors_mut().insert("cart".into(), monitor(2, "cart", &["dc1"]));
+        after.index(&before);
+        let new = monitor(2, "cart", &["dc1"]).id;
+        assert_eq!(after.monitor(new).map(|m| m.spec.name.as_str()), Some("cart"));
+        assert_eq!((before.monitor(new), before.monitors.len()), (None, 1));
+        assert!(Arc::ptr_eq(&before.agents, &after.agents) && Arc::ptr_eq(&before.names, &after.names));
     }
 }

@@ -307,7 +307,7 @@ async fn an_agent_from_before_silence_was_limited_is_let_in_after_an_upgrade() {
     plane
         .control
         .change(|registry| {
-            let agent = registry.agents.get_mut("edge-1").unwrap();
+            let agent = registry.agents_mut().get_mut("edge-1").unwrap();
             let old = agent.device.as_mut().unwrap();
             (old.seen_at, old.approved_at) = (Timestamp::default(), Timestamp::default());
             Ok((vec![crate::control::Written::Agent(agent.clone(), false)], ()))

@@ -127,7 +127,7 @@ impl Control {
         update: impl FnOnce(&mut Device),
     ) -> Result<Agent, Problem> {
         self.change(|registry| {
-            let Some(entry) = registry.agents.get_mut(&agent.name).filter(|a| a.id == agent.id) else {
+            let Some(entry) = registry.agents_mut().get_mut(&agent.name).filter(|a| a.id == agent.id) else {
                 return Err(Problem::new(Problem::UNAUTHORIZED, "the agent was deleted"));
             };
             if let Some(device) = &mut entry.device {

@@ -31,7 +31,7 @@ impl Control {
                 return Ok((vec![], enrolled));
             }
             tracing::info!(agent = agent.name, location = agent.location, "agent enrolled");
-            registry.agents.insert(enrolled.name.clone(), enrolled.clone());
+            registry.agents_mut().insert(enrolled.name.clone(), enrolled.clone());
             self.seen(enrolled.id, None);
             let event = enrolled.event(AgentEventKind::Enrolled, format!("in {}", enrolled.location), now);
             Ok((vec![Written::Agent(enrolled.clone(), true), event], enrolled))

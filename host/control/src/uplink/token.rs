@@ -19,7 +19,7 @@ impl Control {
         let now = self.now().wall;
         failpoint::hit("control.rotate.before");
         self.change(|registry| {
-            let agent = wanted(registry.agents.get_mut(&caller.agent.name), caller.agent.id)?;
+            let agent = wanted(registry.agents_mut().get_mut(&caller.agent.name), caller.agent.id)?;
             let Some(device) = &mut agent.device else { return Err(gone()) };
             let tokens = device.tokens.registered(generation, &token_sha256, now)?;
             let changed = std::mem::replace(&mut device.tokens, tokens) != device.tokens;
@@ -33,7 +33,7 @@ impl Control {
     pub(super) fn activate(&self, agent: &Agent) -> Result<Agent, Problem> {
         let now = self.now();
         self.change(|registry| {
-            let agent = wanted(registry.agents.get_mut(&agent.name), agent.id)?;
+            let agent = wanted(registry.agents_mut().get_mut(&agent.name), agent.id)?;
             let Some(device) = &mut agent.device else { return Err(gone()) };
             if device.tokens.pending.is_none() {
                 // Another request of the same token was faster.
@@ -90,7 +90,7 @@ impl Control {
         failpoint::hit("control.recover.before");
         self.change(|registry| {
             let name = registry.agent(*agent_id).map(|agent| agent.name.clone()).ok_or_else(gone)?;
-            let agent = wanted(registry.agents.get_mut(&name), *agent_id)?;
+            let agent = wanted(registry.agents_mut().get_mut(&name), *agent_id)?;
             self.not_revoked(agent)?;
             let Some(device) = &mut agent.device else { return Err(gone()) };
             device.tokens = device.tokens.recovered(*generation, token_sha256, now.wall)?;
