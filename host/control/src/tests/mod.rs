@@ -3,6 +3,7 @@
 mod admin;
 mod agent;
 mod alerts;
+mod growth;
 mod identity;
 mod openapi;
 mod page;

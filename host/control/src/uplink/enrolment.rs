@@ -4,7 +4,8 @@ use wire::enroll::{EnrollAnswer, EnrollRequest};
 use wire::event::AgentEventKind;
 use wire::{Problem, signature};
 
-use crate::control::{Control, Written};
+use crate::agents::Agent;
+use crate::control::{Control, Registry, Written};
 use crate::identity;
 
 impl Control {
@@ -13,13 +14,11 @@ impl Control {
         let shown = signature::token_sha256(&request.setup_token);
         let now = self.now().wall;
         let mut reused = None;
+        // A stranger waits for no change, and holds up none.
+        owner(&self.registry(), &shown)?;
         failpoint::hit("control.enroll.before");
         let enrolled = self.change(|registry| {
-            let owner = registry.agents.values().find(|a| identity::same(&a.setup.sha256, &shown));
-            let Some(agent) = owner else {
-                let detail = "the setup token is unknown: create one with picket agents create";
-                return Err(Problem::new(Problem::SETUP_TOKEN_UNKNOWN, detail));
-            };
+            let agent = owner(registry, &shown)?;
             let enrolled = match agent.enrolled(request, now) {
                 Err(problem) if problem.code == Problem::SETUP_TOKEN_USED => {
                     reused = Some(agent.clone());
@@ -50,4 +49,13 @@ impl Control {
             server_key: hex::encode(self.keys.server.verifying_key().to_bytes()),
         })
     }
+}
+
+/// The agent whose setup token has this hash.
+fn owner<'a>(registry: &'a Registry, shown: &str) -> Result<&'a Agent, Problem> {
+    let owner = registry.agents.values().find(|a| identity::same(&a.setup.sha256, shown));
+    owner.ok_or_else(|| {
+        let detail = "the setup token is unknown: create one with picket agents create";
+        Problem::new(Problem::SETUP_TOKEN_UNKNOWN, detail)
+    })
 }

@@ -1,0 +1,38 @@
+//! With many agents and monitors nobody waits for anybody else.
+
+use std::sync::mpsc;
+
+use super::*;
+
+/// Does it on a thread of its own while a change is under way. None when it waits for the change.
+fn beside_a_change<T: Send + 'static>(
+    plane: &Plane,
+    work: impl FnOnce(&Control) -> T + Send + 'static,
+) -> Option<T> {
+    let (done, outcome) = mpsc::channel();
+    let control = plane.control.clone();
+    let waited = plane.control.change(|_| {
+        std::thread::spawn(move || done.send(work(&control)));
+        Ok((vec![], outcome.recv_timeout(LONG).ok()))
+    });
+    waited.unwrap()
+}
+
+#[tokio::test]
+async fn a_stranger_who_tries_to_enrol_waits_for_no_change_and_holds_up_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let stranger = EnrollRequest {
+        setup_token: "pst_guessed".into(),
+        enrollment_id: Uuid::nil(),
+        public_key: String::new(),
+        token_sha256: String::new(),
+        version: String::new(),
+        signature: String::new(),
+    };
+    let refused = beside_a_change(&plane, move |control| control.enroll(&stranger).unwrap_err().code);
+    assert_eq!(refused.as_deref(), Some("setup_token_unknown"));
+}
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(10);
