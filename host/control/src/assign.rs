@@ -20,26 +20,54 @@ pub(crate) struct Candidate {
     pub present: bool,
 }
 
-/// Which monitors each agent runs, in the order of the monitors.
-pub(crate) type Placement = BTreeMap<AgentId, Vec<MonitorId>>;
+/// Which agents may be chosen at each location: those that are present, or all when none is.
+pub(crate) type Choice = BTreeMap<String, Vec<AgentId>>;
 
-/// Places every monitor: at each location on one of the agents that are present, or on one of all when none is.
-pub(crate) fn place<'a>(monitors: impl IntoIterator<Item = &'a Monitor>, agents: &[Candidate]) -> Placement {
-    let mut placement = Placement::new();
+/// Who runs what.
+#[derive(Debug, Default)]
+pub(crate) struct Placement {
+    /// Among whom it was chosen: the same choice of the same monitors is the same placement.
+    pub among: Choice,
+    runs: BTreeMap<AgentId, Vec<MonitorId>>,
+}
+
+impl Placement {
+    /// The monitors of an agent, in the order of the monitors.
+    pub(crate) fn of(&self, agent: AgentId) -> &[MonitorId] {
+        self.runs.get(&agent).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether everybody runs the same.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        self.runs == other.runs
+    }
+}
+
+/// Who may be chosen where.
+pub(crate) fn choice(agents: impl IntoIterator<Item = Candidate>) -> Choice {
+    let mut here = BTreeMap::<String, Vec<(AgentId, bool)>>::new();
+    for Candidate { id, location, present } in agents {
+        here.entry(location).or_default().push((id, present));
+    }
+    let chosen = |agents: Vec<(AgentId, bool)>| {
+        let any_present = agents.iter().any(|(_, present)| *present);
+        agents.into_iter().filter(|(_, present)| *present || !any_present).map(|(id, _)| id).collect()
+    };
+    here.into_iter().map(|(location, agents)| (location, chosen(agents))).collect()
+}
+
+/// Places every monitor: at each location on one of those who may be chosen there.
+pub(crate) fn place<'a>(monitors: impl IntoIterator<Item = &'a Monitor>, among: Choice) -> Placement {
+    let mut runs = BTreeMap::<AgentId, Vec<MonitorId>>::new();
     for monitor in monitors.into_iter().filter(|m| m.spec.enabled) {
         for location in &monitor.spec.locations {
-            if let Some(agent) = chosen(monitor.id, location, agents) {
-                placement.entry(agent).or_default().push(monitor.id);
+            let agents = among.get(location).into_iter().flatten();
+            if let Some(agent) = agents.max_by_key(|id| (weight(monitor.id, **id), **id)) {
+                runs.entry(*agent).or_default().push(monitor.id);
             }
         }
     }
-    placement
-}
-
-fn chosen(monitor: MonitorId, location: &str, agents: &[Candidate]) -> Option<AgentId> {
-    let here = || agents.iter().filter(|a| a.location == location);
-    let any_present = here().any(|a| a.present);
-    here().filter(|a| a.present || !any_present).map(|a| a.id).max_by_key(|id| (weight(monitor, *id), *id))
+    Placement { among, runs }
 }
 
 fn weight(monitor: MonitorId, agent: AgentId) -> [u8; 8] {
@@ -84,7 +112,7 @@ mod tests {
     }
 
     fn runs(placement: &Placement, agent: u128) -> usize {
-        placement.get(&AgentId(Uuid::from_u128(agent))).map_or(0, Vec::len)
+        placement.of(AgentId(Uuid::from_u128(agent))).len()
     }
 
     #[test]
@@ -92,7 +120,7 @@ mod tests {
         let monitors: Vec<_> = (0..100).map(|n| monitor(n, "m", &["dc1", "dc2"])).collect();
         let agents =
             [agent(1, "dc1", true), agent(2, "dc1", true), agent(3, "dc1", false), agent(4, "dc2", false)];
-        let placement = place(&monitors, &agents);
+        let placement = place(&monitors, choice(agents));
         assert_eq!(runs(&placement, 1) + runs(&placement, 2), 100);
         assert!(runs(&placement, 1) > 25 && runs(&placement, 2) > 25, "spread over both");
         assert_eq!(runs(&placement, 3), 0, "away");
@@ -103,12 +131,12 @@ mod tests {
     fn a_lost_agent_moves_its_own_monitors_only() {
         let monitors: Vec<_> = (0..100).map(|n| monitor(n, "m", &["dc1"])).collect();
         let mut agents = [agent(1, "dc1", true), agent(2, "dc1", true), agent(3, "dc1", true)];
-        let before = place(&monitors, &agents);
+        let before = place(&monitors, choice(agents.clone()));
         agents[2].present = false;
-        let after = place(&monitors, &agents);
+        let after = place(&monitors, choice(agents));
         for n in [1, 2] {
             let id = AgentId(Uuid::from_u128(n));
-            assert!(before[&id].iter().all(|m| after[&id].contains(m)));
+            assert!(before.of(id).iter().all(|m| after.of(id).contains(m)));
         }
         assert_eq!(runs(&after, 1) + runs(&after, 2), 100);
     }
@@ -117,7 +145,7 @@ mod tests {
     fn a_disabled_monitor_runs_nowhere() {
         let mut disabled = monitor(1, "m", &["dc1"]);
         disabled.spec.enabled = false;
-        assert!(place([&disabled], &[agent(1, "dc1", true)]).is_empty());
+        assert_eq!(runs(&place([&disabled], choice([agent(1, "dc1", true)])), 1), 0);
     }
 
     #[test]

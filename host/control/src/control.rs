@@ -15,7 +15,7 @@ use wire::plugin::PluginView;
 use wire::{AgentId, HEARTBEAT_S, MonitorId, Position, Problem, Timestamp};
 
 use crate::alert::Book;
-use crate::assign::{self, Candidate, Placement};
+use crate::assign::{self, Candidate, Choice, Placement};
 use crate::clock::{Clock, Now};
 use crate::events::Told;
 use crate::herd::Herd;
@@ -215,14 +215,23 @@ impl Control {
         Ok(answer)
     }
 
-    /// Moves monitors away from agents that are gone and back to those that came.
+    /// Moves monitors away from agents that are gone and back to those that came. Of many that come at once the first moves for all: those
+    /// behind it find their change made.
     pub(crate) fn settle(&self) -> Result<(), store::Error> {
+        if self.choice() == self.placement().among {
+            return Ok(());
+        }
         let _alone = lock(&self.changing);
-        let placement = self.place();
-        if placement == *self.placement() {
+        let (choice, before) = (self.choice(), self.placement());
+        if choice == before.among {
             return Ok(());
         }
         let mut registry = Registry::clone(&self.registry());
+        let placement = assign::place(registry.monitors.values(), choice);
+        if placement.is_as(&before) {
+            *write(&self.placement) = Arc::new(placement);
+            return Ok(());
+        }
         registry.version += 1;
         self.store.commit(&[Write::Version(registry.version)])?;
         *write(&self.registry) = Arc::new(registry);
@@ -232,14 +241,17 @@ impl Control {
     }
 
     fn place(&self) -> Placement {
+        assign::place(self.registry().monitors.values(), self.choice())
+    }
+
+    fn choice(&self) -> Choice {
         let registry = self.registry();
-        let candidates: Vec<_> = registry
-            .agents
-            .values()
-            .filter(|a| a.is_wanted())
-            .map(|a| Candidate { id: a.id, location: a.location.clone(), present: self.is_present(a.id) })
-            .collect();
-        assign::place(registry.monitors.values(), &candidates)
+        let wanted = registry.agents.values().filter(|a| a.is_wanted());
+        assign::choice(wanted.map(|a| Candidate {
+            id: a.id,
+            location: a.location.clone(),
+            present: self.is_present(a.id),
+        }))
     }
 
     /// Whether the agent was heard from within three heartbeats. While the control plane itself is younger than that and the longest

@@ -87,8 +87,7 @@ impl Control {
     fn runner_at(&self, monitor: MonitorId, location: &str) -> Result<(AgentId, String), NotRun> {
         let (registry, placement) = (self.registry(), self.placement());
         let mut here = registry.agents.values().filter(|a| a.location == location && a.device.is_some());
-        let runs = |id: &AgentId| placement.get(id).is_some_and(|monitors| monitors.contains(&monitor));
-        let Some(agent) = here.find(|agent| runs(&agent.id)) else {
+        let Some(agent) = here.find(|agent| placement.of(agent.id).contains(&monitor)) else {
             let reason = format!("no agent is enrolled at location {location}");
             return Err(NotRun { location: location.to_owned(), agent: None, reason });
         };

@@ -34,5 +34,18 @@ async fn a_stranger_who_tries_to_enrol_waits_for_no_change_and_holds_up_none() {
     assert_eq!(refused.as_deref(), Some("setup_token_unknown"));
 }
 
+#[tokio::test]
+async fn an_agent_that_comes_back_to_what_it_ran_waits_for_no_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    plane.apply(json!([shop()])).await;
+    let device = plane.agent("edge-1").await;
+    let version = plane.control.registry().version;
+    plane.pass(Duration::from_secs(120));
+    assert!(plane.control.seen(device.id, None), "it was away");
+    assert!(beside_a_change(&plane, |control| control.settle().is_ok()).is_some());
+    assert_eq!(plane.control.registry().version, version);
+}
+
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(10);

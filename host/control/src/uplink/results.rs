@@ -1,6 +1,6 @@
 //! What an agent of a session gets and brings: its configuration, and a batch of results, stored before it is acknowledged.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -30,9 +30,7 @@ impl Control {
     pub(crate) fn configuration(&self, agent: AgentId) -> (Configuration, String) {
         // The placement first: monitors that it names and that are gone since are left out.
         let (placement, registry) = (self.placement(), self.registry());
-        let ids = placement.get(&agent).cloned().unwrap_or_default();
-        let wanted: HashSet<_> = ids.into_iter().collect();
-        let monitors = registry.monitors.values().filter(|m| wanted.contains(&m.id));
+        let monitors = placement.of(agent).iter().filter_map(|id| registry.monitor(*id));
         assign::configuration(registry.version, monitors)
     }
 
