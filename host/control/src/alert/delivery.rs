@@ -27,7 +27,12 @@ pub(crate) async fn deliver(control: Arc<Control>) {
             return;
         }
     };
-    control.take_back();
+    // A failure is in the log already.
+    let _ = blocking(&control, |c| {
+        c.take_back();
+        Ok(())
+    })
+    .await;
     let mut rang = control.rang.subscribe();
     let mut ticks = tokio::time::interval(LOOK);
     let mut tries = tokio::task::JoinSet::new();
@@ -37,7 +42,9 @@ pub(crate) async fn deliver(control: Arc<Control>) {
             _ = ticks.tick() => {}
         }
         while tries.try_join_next().is_some() {}
-        for parcel in control.due() {
+        // Whoever holds what alerts remember may be writing it just now.
+        let due = blocking(&control, |c| Ok(c.due())).await;
+        for parcel in due.unwrap_or_default() {
             tries.spawn(try_once(control.clone(), clients.clone(), parcel));
         }
     }

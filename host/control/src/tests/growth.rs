@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::control::lock;
 
 /// Does it on a thread of its own while a change is under way. None when it waits for the change.
 fn beside_a_change<T: Send + 'static>(
@@ -45,6 +46,33 @@ async fn an_agent_that_comes_back_to_what_it_ran_waits_for_no_change() {
     assert!(plane.control.seen(device.id, None), "it was away");
     assert!(beside_a_change(&plane, |control| control.settle().is_ok()).is_some());
     assert_eq!(plane.control.registry().version, version);
+}
+
+#[tokio::test]
+async fn whoever_delivers_alerts_holds_up_no_worker_while_the_disk_is_slow() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let delivering = tokio::spawn(crate::alert::deliver(plane.control.clone()));
+    while plane.control.rang.receiver_count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (held, holds) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let control = plane.control.clone();
+    let writer = std::thread::spawn(move || {
+        let _book = lock(&control.alerts);
+        held.send(()).unwrap();
+        released.recv_timeout(LONG).is_ok()
+    });
+    holds.recv().unwrap();
+    plane.control.rang.send_modify(|n| *n += 1);
+    // All of this runs on one thread: it comes back to here only while nothing holds that up.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    release.send(()).unwrap();
+    assert!(writer.join().unwrap(), "the only worker waited for the disk");
+    delivering.abort();
 }
 
 /// Longer than anything here takes.
