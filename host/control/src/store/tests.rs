@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
+use wire::event::AgentEventKind;
 use wire::results::Phases;
 
 use super::*;
@@ -373,4 +374,28 @@ fn what_was_acknowledged_survives_kill_9() {
     assert!(acknowledged >= 50 && arrived >= acknowledged, "{acknowledged} acknowledged, {arrived} stored");
     assert_eq!(seqs(&stored), (1..=arrived).collect::<Vec<_>>());
     assert_eq!(store.load().unwrap().cursors[0].1.seq, arrived, "results and cursor move together");
+}
+
+#[test]
+fn events_of_all_agents_come_newest_first_and_no_more_than_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    let agent = |n| AgentId(Uuid::from_u128(n));
+    let told = |n, s| AgentEvent {
+        at: at(s),
+        agent: format!("edge-{n}"),
+        kind: AgentEventKind::Rotated,
+        detail: String::new(),
+    };
+    for (n, s) in [(1, 1), (u128::MAX, 2), (2, 3), (1, 4), (1, 5), (2, 6)] {
+        store.commit(&[Write::Event(agent(n), &told(n, s))]).unwrap();
+    }
+    let check = |wanted: Option<u128>, limit, expected: &[i64]| {
+        let events = store.agent_events(wanted.map(agent), limit).unwrap();
+        assert_eq!(events.iter().map(|e| e.at.as_millis() / 1000).collect::<Vec<_>>(), expected);
+    };
+    check(None, 100, &[6, 5, 4, 3, 2, 1]);
+    check(None, 3, &[6, 5, 4]);
+    check(Some(1), 2, &[5, 4]);
+    check(Some(3), 2, &[]);
 }

@@ -4,6 +4,7 @@
 
 mod keys;
 
+use std::collections::BinaryHeap;
 use std::fs::DirBuilder;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt;
@@ -147,6 +148,43 @@ impl Embedded {
             }
         }
         Ok(())
+    }
+
+    /// What befell an agent, newest first.
+    fn events_of(&self, agent: AgentId) -> impl Iterator<Item = Result<AgentEvent, Error>> + use<> {
+        let events = self.agent_events.prefix(agent.0.as_bytes()).rev();
+        events.map(|entry| json(&entry.value().map_err(reading("an event"))?, "an event"))
+    }
+
+    /// The newest of all agents. Those of each are in order, so that no more is read than the newest of each and what is given.
+    fn events_of_all(&self, limit: usize) -> Result<Vec<AgentEvent>, Error> {
+        let (mut agents, mut next, mut from) = (Vec::new(), BinaryHeap::new(), Some(0));
+        while let Some(first) =
+            from.and_then(|from: u128| self.agent_events.range(from.to_be_bytes()..).next())
+        {
+            let key = first.key().map_err(reading("an event"))?;
+            let agent = Reader(&key).uuid().ok_or(Error::Damaged { what: "an event" })?;
+            let mut events = self.events_of(AgentId(agent));
+            if let Some(newest) = events.next().transpose()? {
+                next.push((newest.at, agents.len()));
+                agents.push((newest, events));
+            }
+            from = agent.as_u128().checked_add(1);
+        }
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some((_, index)) = next.pop()
+        {
+            let (newest, events) = &mut agents[index];
+            match events.next().transpose()? {
+                Some(older) => {
+                    next.push((older.at, index));
+                    found.push(std::mem::replace(newest, older));
+                }
+                None => found.push(newest.clone()),
+            }
+        }
+        Ok(found)
     }
 
     fn row(&self, id: ResultId) -> Result<Option<(u64, Row)>, Error> {
@@ -345,15 +383,10 @@ impl Store for Embedded {
     }
 
     fn agent_events(&self, agent: Option<AgentId>, limit: usize) -> Result<Vec<AgentEvent>, Error> {
-        let prefix = agent.map_or(vec![], |agent| agent.0.as_bytes().to_vec());
-        let read = |entry: Guard| json(&entry.value().map_err(reading("an event"))?, "an event");
-        let mut events =
-            self.agent_events.prefix(prefix).rev().map(read).collect::<Result<Vec<AgentEvent>, _>>()?;
-        if agent.is_none() {
-            events.sort_by_key(|event| std::cmp::Reverse(event.at));
+        match agent {
+            Some(agent) => self.events_of(agent).take(limit).collect(),
+            None => self.events_of_all(limit),
         }
-        events.truncate(limit);
-        Ok(events)
     }
 
     fn alerts(&self, since: Option<Timestamp>, limit: usize) -> Result<Vec<Event>, Error> {
