@@ -169,6 +169,7 @@ impl Control {
         progress.ahead.remove(&id);
         drop(progress);
         lock(&self.sessions).end(id);
+        lock(&self.challenges).forget(id);
         lock(&self.presence).remove(&id);
         lock(&self.warnings).end(id);
         lock(&self.told_events).forget(id);

@@ -164,38 +164,32 @@ impl Sessions {
 /// Random texts that were given out, each good once and for a minute.
 #[derive(Debug, Default)]
 pub(crate) struct Nonces {
-    given: HashMap<String, (AgentId, u64)>,
+    /// Of each agent, and until when it is good.
+    given: HashMap<AgentId, (String, u64)>,
 }
 
 impl Nonces {
     /// The nonce for an agent. It has at most one: while more than half of its time is left it is given again,
     /// so nobody who asks takes it away from the agent that is about to use it; then `fresh` takes its place.
     pub(crate) fn give_nonce(&mut self, agent: AgentId, fresh: String, up_ms: u64) -> String {
-        let good = |(_, (owner, until)): &(&String, &(AgentId, u64))| {
-            *owner == agent && *until > up_ms + NONCE_MS / 2
-        };
-        if let Some((nonce, _)) = self.given.iter().find(good) {
-            return nonce.clone();
+        match self.given.get(&agent) {
+            Some((nonce, until)) if *until > up_ms + NONCE_MS / 2 => nonce.clone(),
+            _ => {
+                self.given.insert(agent, (fresh.clone(), up_ms + NONCE_MS));
+                fresh
+            }
         }
-        self.given.retain(|_, (owner, until)| *owner != agent && *until > up_ms);
-        self.given.insert(fresh.clone(), (agent, up_ms + NONCE_MS));
-        fresh
     }
 
     /// Whether the nonce was given to this agent and not used since; uses it.
     pub(crate) fn take_nonce(&mut self, agent: AgentId, nonce: &str, up_ms: u64) -> bool {
-        match self.given.get(nonce) {
-            Some((owner, until)) if *owner == agent => {
-                let good = *until > up_ms;
-                self.given.remove(nonce);
-                good
-            }
-            _ => false,
-        }
+        let given = self.given.get(&agent).is_some_and(|(given, _)| given == nonce);
+        given && self.given.remove(&agent).is_some_and(|(_, until)| until > up_ms)
     }
 
-    fn forget(&mut self, agent: AgentId) {
-        self.given.retain(|_, (owner, _)| *owner != agent);
+    /// The agent is no more.
+    pub(crate) fn forget(&mut self, agent: AgentId) {
+        self.given.remove(&agent);
     }
 }
 
