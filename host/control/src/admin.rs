@@ -1,6 +1,6 @@
 //! What people ask for: agents, monitors, results and gaps, as the API and the page show them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use wire::admin::{
     AgentCreated, AgentState, AgentView, Apply, ApplyAnswer, CreateAgent, GapView, LocationState,
@@ -255,7 +255,7 @@ impl Control {
     /// All monitors, by name.
     pub(crate) fn monitors(&self) -> Vec<MonitorView> {
         let registry = self.registry();
-        registry.monitors.values().map(|m| self.monitor_view(&registry, m)).collect()
+        self.monitor_views(&registry, registry.monitors.values())
     }
 
     /// One monitor, with its uptime.
@@ -264,7 +264,7 @@ impl Control {
         let Some(monitor) = registry.monitors.get(name) else {
             return Err(no_such("monitor", name, registry.monitors.keys()));
         };
-        let mut view = self.monitor_view(&registry, monitor);
+        let mut view = self.monitor_views(&registry, [monitor]).remove(0);
         let mut uptimes = self.uptime(monitor)?;
         view.uptime = uptimes.all;
         for place in &mut view.by_location {
@@ -273,44 +273,41 @@ impl Control {
         Ok(view)
     }
 
-    fn monitor_view(&self, registry: &Registry, monitor: &Monitor) -> MonitorView {
+    fn monitor_views<'a>(
+        &self,
+        registry: &Registry,
+        monitors: impl IntoIterator<Item = &'a Monitor>,
+    ) -> Vec<MonitorView> {
+        let present = registry.agents.values().filter(|a| a.is_wanted() && self.is_present(a.id));
+        let attended: HashSet<_> = present.map(|a| a.location.as_str()).collect();
         let now = self.now().wall;
-        let latest = lock(&self.progress).latest.get(&monitor.id).cloned().unwrap_or_default();
-        let state_at = |location: &String| {
-            let row = latest.get(location);
-            let mut here = registry.agents.values().filter(|a| a.location == *location && a.is_wanted());
-            let present = here.any(|a| self.is_present(a.id));
-            LocationState {
-                location: location.clone(),
-                agent: row.map(|r| r.agent_name.clone()),
-                state: judge::shown(monitor, row, present, now),
-                code: row.map(|r| r.result.code.clone()),
-                summary: row.map(|r| r.result.summary.clone()),
-                last_result_at: row.map(Row::at),
-                uptime: vec![],
-            }
-        };
-        let by_location: Vec<_> = monitor.spec.locations.iter().map(state_at).collect();
-        let state = judge::worst(by_location.iter().map(|l| l.state));
-        MonitorView { id: monitor.id, spec: monitor.spec.clone(), state, by_location, uptime: vec![] }
+        // Once for all: a batch that is stored holds it until it is on disk.
+        let progress = lock(&self.progress);
+        let view = |monitor| monitor_view(monitor, progress.latest.get(&monitor.id), &attended, now);
+        monitors.into_iter().map(view).collect()
     }
 
     /// What monitors show of the last hour, a minute each.
     pub(crate) fn bars(&self, monitors: &[&Monitor]) -> Result<Vec<Bar>, Problem> {
-        let gaps = self.store.gaps(None, GAPS_OF_A_BAR).map_err(|e| failed(&e))?;
-        monitors.iter().map(|monitor| self.bar(monitor, &gaps)).collect()
+        let mut lost = HashMap::<_, Vec<_>>::new();
+        for kept in self.store.gaps(None, GAPS_OF_A_BAR).map_err(|e| failed(&e))? {
+            if let Some(times) = kept.gap.first_at.zip(kept.gap.last_at) {
+                lost.entry(kept.agent).or_default().push(times);
+            }
+        }
+        monitors.iter().map(|monitor| self.bar(monitor, &lost)).collect()
     }
 
-    fn bar(&self, monitor: &Monitor, gaps: &[KeptGap]) -> Result<Bar, Problem> {
+    fn bar(
+        &self,
+        monitor: &Monitor,
+        lost: &HashMap<AgentId, Vec<(Timestamp, Timestamp)>>,
+    ) -> Result<Bar, Problem> {
         let now = self.now().wall;
         let from = judge::bar_from(monitor, now);
         let points = self.store.history(monitor.id, from, now.plus_millis(1)).map_err(|e| failed(&e))?;
         let agents: HashSet<_> = points.iter().map(|p| p.agent).collect();
-        let lost: Vec<_> = gaps
-            .iter()
-            .filter(|kept| agents.contains(&kept.agent))
-            .filter_map(|kept| Some((kept.gap.first_at?, kept.gap.last_at?)))
-            .collect();
+        let lost: Vec<_> = agents.iter().filter_map(|agent| lost.get(agent)).flatten().copied().collect();
         Ok(judge::bar(monitor, &points, &lost, now))
     }
 
@@ -347,11 +344,9 @@ impl Control {
 
     pub(crate) fn views(&self, rows: Vec<Row>) -> Vec<ResultView> {
         let registry = self.registry();
-        let names: std::collections::HashMap<_, _> =
-            registry.monitors.values().map(|m| (m.id, &m.spec.name)).collect();
         let view = |row: Row| ResultView {
-            monitor: match names.get(&row.result.monitor_id) {
-                Some(name) => (*name).clone(),
+            monitor: match registry.monitor(row.result.monitor_id) {
+                Some(monitor) => monitor.spec.name.clone(),
                 None => row.result.monitor_id.to_string(),
             },
             agent: row.agent_name,
@@ -373,6 +368,30 @@ impl Control {
             |kept: KeptGap| GapView { agent: kept.agent_name, gap: kept.gap, received_at: kept.received_at };
         Ok(gaps.into_iter().map(view).collect())
     }
+}
+
+/// What a monitor shows by its latest results; `attended` are the locations at which an agent is present.
+fn monitor_view(
+    monitor: &Monitor,
+    latest: Option<&BTreeMap<String, Row>>,
+    attended: &HashSet<&str>,
+    now: Timestamp,
+) -> MonitorView {
+    let state_at = |location: &String| {
+        let row = latest.and_then(|latest| latest.get(location));
+        LocationState {
+            location: location.clone(),
+            agent: row.map(|r| r.agent_name.clone()),
+            state: judge::shown(monitor, row, attended.contains(location.as_str()), now),
+            code: row.map(|r| r.result.code.clone()),
+            summary: row.map(|r| r.result.summary.clone()),
+            last_result_at: row.map(Row::at),
+            uptime: vec![],
+        }
+    };
+    let by_location: Vec<_> = monitor.spec.locations.iter().map(state_at).collect();
+    let state = judge::worst(by_location.iter().map(|l| l.state));
+    MonitorView { id: monitor.id, spec: monitor.spec.clone(), state, by_location, uptime: vec![] }
 }
 
 pub(crate) fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> Problem {

@@ -2,7 +2,7 @@
 
 mod spec;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -113,8 +113,10 @@ pub(crate) fn plan(
     new_id: impl Fn() -> MonitorId,
 ) -> Plan {
     let mut plan = Plan::default();
-    let pruned = current.values().filter(|m| prune && !wanted.iter().any(|w| w.spec.name == m.spec.name));
-    plan.gone = pruned.cloned().collect();
+    if prune {
+        let listed: HashSet<_> = wanted.iter().map(|w| &w.spec.name).collect();
+        plan.gone = current.values().filter(|m| !listed.contains(&m.spec.name)).cloned().collect();
+    }
     for Parsed { spec, interval_ms, timeout_ms } in wanted {
         let monitor = spec.name.clone();
         let old = current.get(&monitor);
