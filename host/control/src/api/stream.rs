@@ -62,15 +62,21 @@ async fn wait_for_pushes(
     let mut told = control.told.subscribe();
     let mut pushed = control.pushed.subscribe();
     let mut closing = control.closing.subscribe();
+    let mut stale = true;
     loop {
-        told.mark_unchanged();
         pushed.mark_unchanged();
-        announce(&control, &stamp).await;
+        // Pushes are many, and mostly for others: only a change of configurations is worth making one.
+        if std::mem::take(&mut stale) {
+            announce(&control, &stamp).await;
+        }
         let pushes = lock(&control.pushes).since(agent, after);
         let over = !pushes.is_empty()
             || !control.is_current(agent, &stamp.lease)
             || tokio::select! {
-                _ = told.changed() => false,
+                _ = told.changed() => {
+                    stale = true;
+                    false
+                }
                 _ = pushed.changed() => false,
                 _ = closing.wait_for(|closing| *closing) => true,
                 () = sleep_until(deadline) => true,
