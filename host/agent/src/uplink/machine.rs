@@ -190,7 +190,8 @@ impl Machine {
 
     /// An exchange failed; `batch` are the positions that were sent in it. Nothing is released.
     pub(crate) fn failed(&mut self, now: Duration, failure: Failure, batch: &[Position], chance: f64) {
-        self.reached = false;
+        // Whoever says when to come again is there: the session goes on, and its stream stays open.
+        self.reached = matches!(failure, Failure::Busy(_) | Failure::Rejected);
         match failure {
             Failure::Network | Failure::Refused => {
                 // The link may be too slow for a batch of this size within the time that an exchange has.

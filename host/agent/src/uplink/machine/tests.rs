@@ -272,6 +272,21 @@ fn a_control_plane_that_is_busy_is_asked_again_when_it_said_and_a_proxy_only_len
 }
 
 #[test]
+fn what_the_control_plane_refuses_for_now_leaves_the_session_as_it_is() {
+    for (failure, connected) in [
+        (Failure::Busy(s(1)), true),
+        (Failure::Rejected, true),
+        (Failure::Later(s(1)), false),
+        (Failure::Network, false),
+        (Failure::LeaseUnknown, false),
+    ] {
+        let mut machine = greeted();
+        machine.failed(s(0), failure, &[], 0.0);
+        assert_eq!(machine.connected(), connected, "{failure:?}");
+    }
+}
+
+#[test]
 fn an_unknown_lease_says_hello_at_once_only_when_it_had_lasted() {
     for (lasted, step) in [(14, Step::Wait(s(15))), (16, Step::Hello)] {
         let mut machine = greeted();
