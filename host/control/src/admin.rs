@@ -8,10 +8,11 @@ use wire::admin::{
 };
 use wire::event::AgentEventKind;
 use wire::push::Push;
-use wire::{AgentId, Mistake, MonitorId, Problem, Timestamp, signature};
+use wire::{AgentId, BODY_LIMIT, Mistake, MonitorId, Problem, Timestamp, signature};
 
 use crate::agents::{Agent, Device, Setup, name_mistake};
 use crate::alert::{Channel, channel};
+use crate::assign;
 use crate::control::{Control, Registry, Written, failed, lock};
 use crate::identity;
 use crate::judge::{self, Bar};
@@ -191,9 +192,7 @@ impl Control {
                 None => channel::Plan::default(),
             };
             let answer = ApplyAnswer { changes: plan.changes, channels: told.changes };
-            if apply.dry_run {
-                return Ok((vec![], (answer, vec![])));
-            }
+            let before = registry.monitors.clone();
             let gone: Vec<_> = plan.gone.iter().map(|m| m.id).collect();
             let deleted = plan.gone.into_iter().map(|m| {
                 registry.monitors_mut().remove(&m.spec.name);
@@ -203,6 +202,13 @@ impl Control {
             for monitor in plan.put {
                 registry.monitors_mut().insert(monitor.spec.name.clone(), monitor.clone());
                 written.push(Written::Monitor(monitor));
+            }
+            let too_large = too_large(&before, &registry.monitors);
+            if !too_large.is_empty() {
+                return Err(invalid(too_large));
+            }
+            if apply.dry_run {
+                return Ok((vec![], (answer, vec![])));
             }
             for name in told.gone {
                 registry.channels_mut().remove(&name);
@@ -370,6 +376,26 @@ impl Control {
     }
 }
 
+/// The locations whose monitors grew beyond what an agent takes at once.
+fn too_large(before: &BTreeMap<String, Monitor>, after: &BTreeMap<String, Monitor>) -> Vec<Mistake> {
+    let over: Vec<_> =
+        assign::sizes(after.values()).into_iter().filter(|(_, bytes)| *bytes > BODY_LIMIT).collect();
+    // What was too large before may shrink step by step.
+    let before = if over.is_empty() { BTreeMap::new() } else { assign::sizes(before.values()) };
+    let grew =
+        over.into_iter().filter(|(location, bytes)| before.get(location).is_none_or(|was| bytes > was));
+    let mistake = |(location, bytes): (&str, usize)| Mistake {
+        at: "/monitors".to_owned(),
+        message: format!(
+            "location {location:?} has monitors of {} MiB, and one agent, which may have to run them all, takes at most {} MiB: give some of \
+             them another location",
+            bytes.div_ceil(MIB),
+            BODY_LIMIT / MIB,
+        ),
+    };
+    grew.map(mistake).collect()
+}
+
 /// What a monitor shows by its latest results; `attended` are the locations at which an agent is present.
 fn monitor_view(
     monitor: &Monitor,
@@ -403,3 +429,5 @@ pub(crate) fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'
 
 /// Gaps that a bar looks at: the newest ones.
 const GAPS_OF_A_BAR: usize = 1000;
+
+const MIB: usize = 1024 * 1024;

@@ -85,6 +85,18 @@ pub(crate) fn configuration<'a>(
     (Configuration { version, monitors }, format!("\"{}\"", hex::encode(&Sha256::digest(bytes)[..16])))
 }
 
+/// About how many bytes an agent is told that has to run everything at a location.
+pub(crate) fn sizes<'a>(monitors: impl IntoIterator<Item = &'a Monitor>) -> BTreeMap<&'a str, usize> {
+    let mut sizes = BTreeMap::new();
+    for monitor in monitors.into_iter().filter(|m| m.spec.enabled) {
+        let bytes = serde_json::to_vec(&assignment(monitor)).expect("maps of an assignment have text keys");
+        for location in &monitor.spec.locations {
+            *sizes.entry(location.as_str()).or_insert(AROUND) += bytes.len() + 1;
+        }
+    }
+    sizes
+}
+
 fn assignment(monitor: &Monitor) -> Assignment {
     let spec = &monitor.spec;
     Assignment {
@@ -99,6 +111,9 @@ fn assignment(monitor: &Monitor) -> Assignment {
         digest: monitor.digest(),
     }
 }
+
+/// Bytes around the monitors of a configuration.
+const AROUND: usize = 64;
 
 #[cfg(test)]
 mod tests {
