@@ -3,7 +3,7 @@
 //! Plans lie on a fixed grid, `phase + n · interval` of the boot clock, with a phase that is a hash of monitor and agent, so load
 //! spreads and stays spread. The first run of a monitor that is new here comes quickly, then it settles on its grid. A time that
 //! passed is counted, never replayed, and runs of one monitor never overlap. Runs that somebody asks for come beside the plan, at
-//! most twenty a second.
+//! most twenty a second; a planned run that comes first takes the place of one that nobody waits for by name.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -160,7 +160,10 @@ impl Schedule {
                 plan.missed += 1;
                 continue;
             }
-            return Some(Due { monitor, planned, missed: std::mem::take(&mut plan.missed), request: None });
+            let missed = std::mem::take(&mut plan.missed);
+            // It says what a run beside the plan would, and leaves the place to a monitor that runs more rarely.
+            self.asked.retain(|asked| asked.monitor != monitor || asked.request.is_some());
+            return Some(Due { monitor, planned, missed, request: None });
         }
         None
     }

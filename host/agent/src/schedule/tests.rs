@@ -193,6 +193,27 @@ fn two_runs_of_one_monitor_never_overlap_when_one_is_asked_for() {
 }
 
 #[test]
+fn a_planned_run_that_comes_first_takes_the_place_of_one_that_was_asked_for() {
+    // A thousand that run every ten seconds and a hundred that run every hour, asked for after an outage.
+    let (often, rarely) = (0..1_000, 1_000..1_100);
+    let plans = often.clone().map(|n| wanted(n, 10_000)).chain(rarely.clone().map(|n| wanted(n, 3_600_000)));
+    let mut schedule = schedule(0, plans);
+    let now = 200_000;
+    play(&mut schedule, now);
+    rarely.chain(often).for_each(|n| schedule.ask(now, monitor(n), None));
+    let runs = play(&mut schedule, now + 12_000);
+    let ran: HashSet<_> = runs.iter().map(|due| due.monitor).collect();
+    assert_eq!(ran.len(), 1_100, "each ran once at least");
+    let next = play(&mut schedule, now + 24_000);
+    assert!(next.len() <= 1_250, "{} runs: nothing is asked for any more", next.len());
+
+    schedule.ask(now + 24_000, monitor(1), Some(Uuid::from_u128(7)));
+    schedule.ask(now + 24_000, monitor(1), None);
+    let asked = play(&mut schedule, now + 24_000);
+    assert_eq!(asked.iter().filter(|due| due.request.is_some()).count(), 1, "somebody waits for this one");
+}
+
+#[test]
 fn runs_that_are_asked_for_come_at_most_twenty_a_second() {
     let mut schedule = schedule(0, (0..100).map(|n| wanted(n, 3_600_000)));
     play(&mut schedule, 5_000);

@@ -177,7 +177,7 @@ impl Book {
             // Until an agent can run another one's monitor, its own runs it again, and the alert says that it is not confirmed.
             Step::Ask(_whom) => {
                 if let Some(agent) = entry.unit.agent() {
-                    draft.asks.entry(agent).or_default().push(monitor.id);
+                    draft.ask(agent, monitor);
                 }
                 return;
             }

@@ -66,7 +66,7 @@ impl Control {
 
     fn adopt(&self, book: &mut Book, mut draft: Draft) {
         let rings = draft.has_parcels();
-        for (agent, monitors) in std::mem::take(&mut draft.asks) {
+        for (agent, monitors) in draft.take_asks() {
             self.push(agent, Push::Run { monitors, request: None });
         }
         book.adopt(draft);

@@ -1,5 +1,6 @@
 //! What a batch or a moment comes to, before it is true: written first, then adopted by the book.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use wire::{AgentId, MonitorId};
@@ -10,6 +11,7 @@ use super::event::Event;
 use super::outbox::Parcel;
 use super::tick::Watch;
 use crate::control::Registry;
+use crate::monitors::Monitor;
 use crate::store::Write;
 
 /// What is to become true.
@@ -25,10 +27,33 @@ pub(crate) struct Draft {
     pub(super) parcels: Vec<Parcel>,
     pub(super) version: Option<u64>,
     /// Monitors that are to run again at once, by agent.
-    pub(crate) asks: BTreeMap<AgentId, Vec<MonitorId>>,
+    asks: BTreeMap<AgentId, Vec<Ask>>,
+}
+
+/// A monitor that is to run again, and how often it runs anyway.
+#[derive(Debug)]
+struct Ask {
+    monitor: MonitorId,
+    interval_ms: u64,
 }
 
 impl Draft {
+    /// Has the agent run a monitor again.
+    pub(super) fn ask(&mut self, agent: AgentId, monitor: &Monitor) {
+        let ask = Ask { monitor: monitor.id, interval_ms: monitor.interval_ms };
+        self.asks.entry(agent).or_default().push(ask);
+    }
+
+    /// Takes what agents are to run again, the monitors that run rarely first. An agent runs twenty a second beside its plan: after an
+    /// outage in which hundreds went down, the others are checked by plan while those that would wait for long are asked for. What only
+    /// runs rarely and is not in doubt is not asked for: its agent checked it on while it was away, and runs what it missed by itself.
+    pub(super) fn take_asks(&mut self) -> impl Iterator<Item = (AgentId, Vec<MonitorId>)> + use<> {
+        std::mem::take(&mut self.asks).into_iter().map(|(agent, mut asks)| {
+            asks.sort_by_key(|ask| Reverse(ask.interval_ms));
+            (agent, asks.into_iter().map(|ask| ask.monitor).collect())
+        })
+    }
+
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.writes().is_empty()

@@ -192,6 +192,46 @@ async fn what_is_still_down_after_an_outage_is_told_once_with_the_time_of_its_fi
 }
 
 #[tokio::test]
+async fn of_many_that_an_outage_left_open_those_that_run_rarely_are_asked_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    let named = |name: &str, interval: &str| {
+        let mut monitor = shop();
+        (monitor["name"], monitor["interval"]) = (json!(name), json!(interval));
+        monitor
+    };
+    scene
+        .plane
+        .apply(json!([named("often", "10s"), named("hourly", "1h"), named("now-and-then", "5m")]))
+        .await;
+    let mut ids = Vec::new();
+    for name in ["hourly", "now-and-then", "often"] {
+        ids.push(scene.plane.get(&format!("/v1/monitors/{name}")).await["id"].as_str().unwrap().to_owned());
+    }
+    scene.pass(600);
+    let (now, first) = (scene.now(), scene.seq);
+    let mut backlog = Vec::new();
+    for id in [&ids[2], &ids[0], &ids[1]] {
+        scene.monitor.clone_from(id);
+        backlog.push(scene.record("down", now.plus_millis(-200_000)));
+    }
+    scene.device.hello(json!({"epoch": 1, "seq": first + 3})).await;
+    scene.send(backlog).await;
+    scene.pass(1);
+    let pushes = crate::control::lock(&scene.plane.control.pushes).since(scene.device.id, 0);
+    let asked: Vec<_> = pushes
+        .into_iter()
+        .filter_map(|p| match p.push {
+            wire::push::Push::Run { monitors, .. } => Some(monitors),
+            _ => None,
+        })
+        .flatten()
+        .map(|monitor| monitor.to_string())
+        .collect();
+    assert_eq!(asked, ids);
+}
+
+#[tokio::test]
 async fn a_check_that_is_broken_after_an_outage_is_asked_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(dir.path()).await;
