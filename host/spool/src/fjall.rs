@@ -1,7 +1,8 @@
 //! The one file that names fjall: the store on the disk, how it is kept small, and what its errors mean for us.
 //!
 //! One keyspace, because a quiet second one would pin old journals. Every commit is fsynced before it returns. The journal
-//! rotates at 64 MB and at most two exist for long; memory holds a few write buffers of [`WRITE_BUFFER`].
+//! rotates at 64 MB, or before where there is little room (`space.rs`), and at most two exist for long; memory holds a few write
+//! buffers of [`WRITE_BUFFER`].
 
 use std::{
     io::ErrorKind,
@@ -11,7 +12,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use ::fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -19,6 +21,7 @@ use ::fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, Persis
 use crate::{
     manifest,
     opener::Opener,
+    space,
     store::{Changes, Fault, Store, Visitor},
 };
 
@@ -30,6 +33,9 @@ const CACHE: u64 = 2 * 1024 * 1024;
 
 /// fjall's lower bound for the journals; the default would be 512 MiB.
 const JOURNALS: u64 = 64 * 1024 * 1024;
+
+/// How long a journal may take to become a table before nobody waits for it any more.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long opening is waited for before it goes on without us. Reading two full journals takes seconds; a disk may take seconds for
 /// each of ten fsyncs. Below the time after which the agent takes its database for stuck.
@@ -74,6 +80,7 @@ impl Door {
 
 /// An open database.
 pub(crate) struct FjallStore {
+    dir: PathBuf,
     /// None only while it is dropped.
     handles: Option<(Keyspace, Database)>,
     panicked: Arc<AtomicBool>,
@@ -85,11 +92,31 @@ impl FjallStore {
         Door::new(dir.to_owned()).open()
     }
 
+    /// Waits until what the older journals hold is in tables and they are gone, or until that failed, but not for ever.
+    pub(crate) fn settle(&self) {
+        let begun = Instant::now();
+        let outstanding = || {
+            self.guarded(|_, database| {
+                // Says whether a thread of the database failed.
+                database.persist(PersistMode::Buffer)?;
+                Ok(database.journal_count() > 1)
+            })
+        };
+        while outstanding().is_ok_and(|outstanding| outstanding) && begun.elapsed() < SETTLE_LIMIT {
+            // Nobody tells when it is done.
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
     /// Runs one call of the database. It panics on some damaged files; that is damage too.
     fn guarded<T>(&self, call: impl FnOnce(&Keyspace, &Database) -> fjall::Result<T>) -> Result<T, Fault> {
         let (records, database) = self.handles.as_ref().expect("only drop takes them");
         match catch_unwind(AssertUnwindSafe(|| call(records, database))) {
-            Ok(result) => result.map_err(|error| fault(&error)),
+            Ok(result) => result.map_err(|error| match error {
+                // Its threads do not tell what they lacked.
+                fjall::Error::Poisoned if space::short(&self.dir) => Fault::Full,
+                error => fault(&error),
+            }),
             Err(panic) => {
                 self.panicked.store(true, Ordering::Relaxed);
                 let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -141,7 +168,7 @@ impl Store for FjallStore {
 }
 
 fn open(dir: PathBuf) -> fjall::Result<FjallStore> {
-    let database = Database::builder(dir)
+    let database = Database::builder(&dir)
         .worker_threads(2)
         .cache_size(CACHE)
         .max_cached_files(Some(64))
@@ -151,7 +178,7 @@ fn open(dir: PathBuf) -> fjall::Result<FjallStore> {
     let records = database.keyspace("records", || {
         KeyspaceCreateOptions::default().max_memtable_size(WRITE_BUFFER).manual_journal_persist(true)
     })?;
-    Ok(FjallStore { handles: Some((records, database)), panicked: Arc::default() })
+    Ok(FjallStore { dir, handles: Some((records, database)), panicked: Arc::default() })
 }
 
 fn fault(error: &fjall::Error) -> Fault {

@@ -28,6 +28,7 @@ use crate::{
     reserve::Reserve,
     rewrite,
     slot::Slots,
+    space::{self, Room},
     store::{Fault, Store},
     types::{CAPACITY_FLOOR, Position, Settings},
 };
@@ -55,14 +56,18 @@ pub(crate) trait Source: Send {
     /// The marker that was left beside the database, also while that cannot be opened.
     fn known(&self) -> Option<Marker>;
 
+    /// What was written last may not be on the disk although it can be read: the queue failed.
+    fn doubt(&mut self);
+
     /// Whether the next full disk stops recording.
     fn low(&self) -> bool;
 
     /// Whether a database that found no room may find some by now; also where nobody can tell.
     fn room(&self) -> bool;
 
-    /// Now and then: makes the reserve again where there is room for it.
-    fn tend(&mut self);
+    /// To be called when something was written to an open queue: makes the reserve again where there is room for it, and says how
+    /// much there is.
+    fn tend(&mut self) -> Room;
 }
 
 /// The directory, locked.
@@ -78,6 +83,8 @@ pub(crate) struct Home {
     quarantined: u64,
     /// The database was begun by us and did not open whole yet: all that it may hold was put aside before it, and still is.
     begun: bool,
+    /// The last fsync may have failed, and the journals are to be written anew.
+    doubted: bool,
     _lock: File,
 }
 
@@ -100,6 +107,7 @@ impl Home {
         let boot = if settings.boot_id.is_empty() { 0 } else { xxh3_64(settings.boot_id.as_bytes()) };
         let reserve = Reserve::open(&dir, settings.reserve_bytes);
         let door = Door::new(dir.join("queue"));
+        space::warn_if_small(&dir, reserve.held());
         Ok(Self {
             dir,
             limits,
@@ -111,17 +119,27 @@ impl Home {
             door,
             quarantined: 0,
             begun: false,
+            doubted: false,
             _lock: lock,
         })
     }
 
     fn attempt(&mut self, reported: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
-        let database = self.dir.join("queue");
+        let database = self.database();
         let existed = self.marker.is_some() && database.exists();
-        if reported.is_some() && !self.door.is_busy() {
+        let busy = self.door.is_busy();
+        if self.doubted && !busy {
             rewrite::journals(&database)?;
+            self.doubted = false;
         }
+        // Without room for a file there is none for what it is to give either.
+        let sealed = !busy && Room::of(&database, 0) == Room::InJournals && space::seal(&database).is_ok();
         let mut store = self.door.open()?;
+        // From here on it is written to.
+        self.doubted = true;
+        if sealed {
+            store.settle();
+        }
         // Without a marker it is new, its making was interrupted, or fjall dropped what it could not read: records that any
         // journal still holds go in before the marker does.
         if store.value(key::MARKER)?.is_none() {
@@ -140,28 +158,37 @@ impl Home {
             reported,
             boot: self.boot,
         };
-        Queue::open(store, opening)
+        Queue::open(store, opening).inspect(|queue| self.doubted = queue.frozen())
+    }
+
+    fn database(&self) -> PathBuf {
+        self.dir.join("queue")
     }
 
     /// Opens the database; where the disk is full, in the room of the reserve.
     fn attempt_with_room(&mut self, reported: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
         self.reserve.free_if_short();
-        let opened = self.attempt(reported);
-        let full = match &opened {
+        if Room::of(&self.database(), self.reserve.held()) == Room::InJournals
+            && !space::enough(&self.database())
+        {
+            self.reserve.free();
+        }
+        let mut opened = self.attempt(reported);
+        while match &opened {
             Ok(queue) => queue.frozen(),
             Err(fault) => matches!(fault, Fault::Full),
-        };
-        if !full || !self.reserve.free() {
-            return opened;
+        } && self.reserve.free()
+        {
+            drop(opened);
+            opened = self.attempt(reported);
         }
-        drop(opened);
-        self.attempt(reported)
+        opened
     }
 
     /// Renames the database to the next `quarantine-<n>`. One that was begun after the last and never opened whole holds nothing of
     /// its own, and goes.
     fn quarantine(&mut self) -> Result<(), Error> {
-        let from = self.dir.join("queue");
+        let from = self.database();
         if self.begun {
             return fs::remove_dir_all(&from).map_err(|source| failed("remove", &from, source));
         }
@@ -212,11 +239,25 @@ impl Source for Home {
             self.quarantine()?;
             opened = self.attempt_with_room(reported);
         }
-        let queue = opened.map_err(|fault| self.error(fault))?;
+        let mut queue = opened.map_err(|fault| self.error(fault))?;
         self.keep(queue.marker())?;
         self.sync()?;
+        if queue.frozen() && queue.idle() {
+            // Only its room is of use any more. A crash leaves the slots, which know that all of it was released.
+            tracing::warn!(dir = %self.dir.display(), "no room is left: giving up the spool's database, all of it is acknowledged");
+            drop(queue);
+            let database = self.database();
+            fs::remove_dir_all(&database).map_err(|source| failed("remove", &database, source))?;
+            queue = self.attempt_with_room(reported).map_err(|fault| self.error(fault))?;
+            self.keep(queue.marker())?;
+            self.sync()?;
+        }
         self.forget_earlier();
         Ok(queue)
+    }
+
+    fn doubt(&mut self) {
+        self.doubted = true;
     }
 
     fn keep(&mut self, marker: &Marker) -> Result<(), Error> {
@@ -250,8 +291,9 @@ impl Source for Home {
         self.reserve.room()
     }
 
-    fn tend(&mut self) {
+    fn tend(&mut self) -> Room {
         self.reserve.make();
+        Room::of(&self.database(), self.reserve.held())
     }
 }
 

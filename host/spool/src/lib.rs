@@ -12,6 +12,7 @@
 //! manifest.rs the checksums that the database writes and does not read
 //! rescue.rs   what a damaged database still tells
 //! rewrite.rs  the journals once more, after an fsync that failed
+//! space.rs    what room there is, and journals that are given up for it
 //! salvage.rs  what somebody from outside may know and take, without changing a byte
 //! slot.rs     two files that know the numbering when the database is gone
 //! opener.rs   opening on a thread of its own, which may panic or take long
@@ -39,6 +40,7 @@ mod reserve;
 mod rewrite;
 mod salvage;
 mod slot;
+mod space;
 mod spool;
 mod store;
 mod types;

@@ -145,19 +145,23 @@ enum Fate {
 }
 
 impl Model {
-    fn append(&mut self, first: Position, entries: &[Entry], limits: Limits) {
+    /// `tight` as in [`Queue::tighten`](crate::queue::Queue::tighten).
+    fn append(&mut self, first: Position, entries: &[Entry], limits: Limits, tight: bool) {
         let (acknowledged, coming) = (self.acknowledged, entries.len() as u64);
         let newest = entries.iter().map(|entry| entry.at_ms).max();
         let held = || self.entries.iter().filter(|(_, item)| item.fate == Fate::Held);
         let mut records = held().count() as u64 + coming;
         let mut bytes = held().map(|(_, item)| cost(item.entry.bytes.len())).sum::<u64>();
+        let most = if tight { limits.bytes.min(bytes) } else { limits.bytes };
         bytes += entries.iter().map(|entry| cost(entry.bytes.len())).sum::<u64>();
         let mut pending = held().filter(|(at, _)| **at > acknowledged).count() as u64 + coming;
         for (position, item) in self.entries.iter_mut().filter(|(_, item)| item.fate == Fate::Held) {
             let released = *position <= acknowledged;
             let old = limits.age_ms.is_some_and(|age| newest.is_some_and(|now| now - item.entry.at_ms > age));
             let spare = released || pending > limits.floor;
-            if records <= limits.records && !(spare && (old || bytes > limits.bytes)) {
+            let must_go = records > limits.records || (spare && (old || bytes > most));
+            let let_go = tight && released;
+            if !must_go && !let_go {
                 break;
             }
             records -= 1;
@@ -175,9 +179,14 @@ impl Model {
         }
     }
 
-    fn release(&mut self, upto: Position) {
+    fn release(&mut self, upto: Position, tight: bool) {
         self.acknowledged = self.acknowledged.max(upto);
         self.entries.range_mut(..=upto).for_each(|(_, item)| item.acknowledged = true);
+        if tight {
+            let released =
+                self.entries.range_mut(..=self.acknowledged).filter(|(_, item)| item.fate == Fate::Held);
+            released.for_each(|(_, item)| item.fate = Fate::Released);
+        }
     }
 
     fn renumber(&mut self, epoch: u64) {

@@ -7,6 +7,7 @@ use crate::{
     marker::Marker,
     queue::Queue,
     slot,
+    space::Room,
     types::{Position, Settings},
 };
 
@@ -49,6 +50,12 @@ impl Source for Place {
         self.home.as_ref().is_some_and(Home::dirty)
     }
 
+    fn doubt(&mut self) {
+        if let Some(home) = &mut self.home {
+            home.doubt();
+        }
+    }
+
     fn quarantined(&self) -> u64 {
         self.home.as_ref().map_or(0, Home::quarantined)
     }
@@ -65,9 +72,7 @@ impl Source for Place {
         self.home.as_ref().is_none_or(Home::room)
     }
 
-    fn tend(&mut self) {
-        if let Some(home) = &mut self.home {
-            home.tend();
-        }
+    fn tend(&mut self) -> Room {
+        self.home.as_mut().map_or(Room::Plenty, Home::tend)
     }
 }

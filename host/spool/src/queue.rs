@@ -50,6 +50,8 @@ pub(crate) struct Queue<S> {
     evicted: u64,
     /// The store took not even the new epoch: it can only be read, and what is released is told to the slots alone.
     frozen: bool,
+    /// The disk has room for no more than is there.
+    tight: bool,
     /// The oldest entries, read ahead.
     front: VecDeque<Oldest>,
     /// The last entry taken off the front: the store holds none up to it once the commit under way is done.
@@ -169,6 +171,17 @@ impl<S: Store> Queue<S> {
     /// The numbering as it is on the disk.
     pub(crate) fn marker(&self) -> &Marker {
         &self.marker
+    }
+
+    /// Says whether the disk has room for no more than is there: then what was released goes, and the oldest go for what comes.
+    pub(crate) fn tighten(&mut self, tight: bool) {
+        self.tight = tight;
+    }
+
+    /// Whether everything in it was released.
+    pub(crate) fn idle(&self) -> bool {
+        self.pending == 0
+            && self.gaps.values().next_back().is_none_or(|gap| gap.position() <= self.marker.acknowledged)
     }
 
     /// Whether it takes nothing in.

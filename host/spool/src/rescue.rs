@@ -1,8 +1,8 @@
 //! Takes records out of the journals of a database that was put aside. It looks for whatever proves by its checksum to be a
 //! record of ours and takes nothing else on trust, so it needs no intact structure; what it does not find becomes a gap.
 //!
-//! The journal keeps the last 64 MB of writes at least, so this finds nearly everything that was not yet released. Reads a few
-//! MiB at a time.
+//! The journal keeps the last 64 MB of writes at least, so this finds nearly everything that was not yet released; where there was
+//! little room (`space.rs`), it keeps less. Reads a few MiB at a time.
 
 use std::{
     fs::{self, File},

@@ -8,16 +8,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, fallocate};
+
+use crate::space;
 
 /// Less is not worth a file.
 const LEAST: u64 = 1024 * 1024;
 
-/// With less than this free, the database may fail in its own threads, which do not say that the disk is full.
-const SHORT: u64 = 1024 * 1024;
-
 /// The reserve takes at most this part of what is free, so that it is never what fills the disk; and once it was freed, it
-/// comes back only when that much is free again.
+/// comes back only when that part is half of what it was, at least.
 const PART: u64 = 4;
 
 /// The file `reserve`.
@@ -26,7 +25,7 @@ pub(crate) struct Reserve {
     wanted: u64,
     /// Bytes that it holds; 0 for none.
     held: u64,
-    /// Bytes that it held when it was freed: it comes back with as many.
+    /// Bytes that it held when it was freed.
     freed: u64,
 }
 
@@ -69,14 +68,14 @@ impl Reserve {
 
     /// Gives its room away before the disk is full to the last byte.
     pub(crate) fn free_if_short(&mut self) {
-        if self.available().is_some_and(|available| available < SHORT) {
+        if self.path.parent().is_some_and(space::short) {
             self.free();
         }
     }
 
     /// Whether whoever writes next finds room: on the disk, or here.
     pub(crate) fn room(&self) -> bool {
-        self.held > 0 || self.available().is_none_or(|available| available >= SHORT)
+        self.held > 0 || !self.path.parent().is_some_and(space::short)
     }
 
     /// Makes it where it is missing and there is room.
@@ -98,17 +97,21 @@ impl Reserve {
         }
     }
 
+    /// Bytes that it holds.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
     /// Bytes that a user may still take on this file system.
     fn available(&self) -> Option<u64> {
-        let free = statvfs(self.path.parent()?).ok()?;
-        Some(free.f_bavail.saturating_mul(free.f_frsize))
+        space::available(self.path.parent()?)
     }
 }
 
-/// How much to take of what is available; 0 for nothing. What was freed comes back whole or not at all.
+/// How much to take of what is available; 0 for nothing.
 fn size(available: u64, wanted: u64, freed: u64) -> u64 {
     let size = wanted.min(available / PART);
-    if size < freed.min(wanted) { 0 } else { size }
+    if size < freed.min(wanted) / 2 { 0 } else { size }
 }
 
 fn allocate(path: &Path, size: u64) -> io::Result<()> {
@@ -144,7 +147,8 @@ mod tests {
     #[test]
     fn once_freed_it_waits_until_the_disk_has_plenty_again() {
         assert_eq!(size(33 * MIB, 32 * MIB, 32 * MIB), 0);
-        assert_eq!(size(127 * MIB, 32 * MIB, 32 * MIB), 0);
+        assert_eq!(size(63 * MIB, 32 * MIB, 32 * MIB), 0);
+        assert_eq!(size(64 * MIB, 32 * MIB, 32 * MIB), 16 * MIB);
         assert_eq!(size(128 * MIB, 32 * MIB, 32 * MIB), 32 * MIB);
         assert_eq!(size(20 * MIB, 32 * MIB, 5 * MIB), 5 * MIB);
     }

@@ -271,7 +271,7 @@ pub struct Status {
     pub evicted: u64,
     /// Databases put aside as damaged since the start of the process.
     pub quarantined: u64,
-    /// Times that the database was opened again within the process after it refused to write.
+    /// Times that the database was opened again within the process: after it refused to write, or so that it takes less room.
     pub reopened: u64,
     /// Room on the disk.
     pub disk: Disk,

@@ -13,6 +13,7 @@ use crate::{
     error::Error,
     home::Source,
     queue::Queue,
+    space::Room,
     store::Fault,
     types::{Disk, Entry, Position, Status},
 };
@@ -135,6 +136,7 @@ impl<H: Source> Writer<H> {
             }
             if self.group.is_full() || self.due().is_some_and(|due| due <= Instant::now()) {
                 self.commit();
+                self.tend();
             }
             self.sync();
         };
@@ -243,13 +245,21 @@ impl<H: Source> Writer<H> {
             let fault = match &mut self.queue {
                 Some(queue) => match verb(queue) {
                     Ok(done) => return Ok(done),
-                    Err(fault) => fault,
+                    Err(fault) => {
+                        if !queue.frozen() {
+                            self.home.doubt();
+                        }
+                        fault
+                    }
                 },
                 None => Fault::Failed("it could not be opened again".to_owned()),
             };
             self.reopen(fault)?;
             let queue = self.queue.as_mut().expect("reopen succeeded, so there is a queue");
-            verb(queue).inspect_err(|_| self.spend())
+            verb(queue).inspect_err(|_| {
+                self.home.doubt();
+                self.spend();
+            })
         })
     }
 
@@ -261,7 +271,10 @@ impl<H: Source> Writer<H> {
         {
             return Err(failed.fault.clone());
         }
-        if matches!(fault, Fault::Full) && self.queue.is_some() && !self.home.room() {
+        if matches!(fault, Fault::Full)
+            && self.queue.as_ref().is_some_and(|queue| !queue.idle())
+            && !self.home.room()
+        {
             return Err(Fault::Full);
         }
         if self.failed.is_none() {
@@ -326,8 +339,27 @@ impl<H: Source> Writer<H> {
     fn sync(&mut self) {
         if self.home.dirty() && self.synced_at.elapsed() >= self.pace.pause {
             self.put_slots();
-            self.home.tend();
-            self.publish();
+        }
+    }
+
+    /// Looks after the room on the disk: as often as some of it was taken.
+    fn tend(&mut self) {
+        let Some(queue) = &mut self.queue else { return };
+        match self.home.tend() {
+            Room::InJournals if !queue.frozen() => self.open_anew(),
+            room => queue.tighten(room != Room::Plenty),
+        }
+        self.publish();
+    }
+
+    /// Closes the queue and opens it again, so that it takes less room.
+    fn open_anew(&mut self) {
+        self.spend();
+        self.queue = None;
+        let busy = Arc::clone(&self.busy);
+        match busy.during(|| self.home.queue(self.reported)) {
+            Ok(queue) => self.take_over(queue),
+            Err(error) => self.fail(fault(&error)),
         }
     }
 

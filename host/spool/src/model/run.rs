@@ -87,6 +87,8 @@ struct Run<D: Disk> {
     model: Model,
     /// None only between a fault and the next opening.
     queue: Option<Queue<D::Store>>,
+    /// Whether the disk was said to have little room.
+    tight: bool,
     /// Entries made so far.
     number: i64,
 }
@@ -100,13 +102,14 @@ impl<D: Disk> Run<D> {
             age_ms: (dice.roll(2) == 0).then(|| 10 + dice.roll(60) as i64),
             floor: dice.roll(12),
         };
-        let mut run = Self { dice, disk, limits, model: Model::default(), queue: None, number: 0 };
+        let mut run =
+            Self { dice, disk, limits, model: Model::default(), queue: None, tight: false, number: 0 };
         run.open(false, None, None).unwrap();
         run
     }
 
     fn step(&mut self) {
-        match self.dice.roll(23) {
+        match self.dice.roll(24) {
             0..9 => self.append(),
             9..13 => self.release(),
             13..15 => self.rewind(),
@@ -115,6 +118,7 @@ impl<D: Disk> Run<D> {
             19 => self.renumber(),
             20 => self.lost(),
             21 => self.damage(),
+            22 => self.tighten(),
             _ => self.full(),
         }
         self.agree();
@@ -138,12 +142,12 @@ impl<D: Disk> Run<D> {
         match done {
             Ok(at) => {
                 assert_eq!(at, first);
-                self.model.append(first, &entries, self.limits);
+                self.model.append(first, &entries, self.limits, self.tight);
             }
             Err(_) => {
                 if luck == Luck::Kept {
                     // What made room for entries that do not count is gone all the same.
-                    self.model.append(first, &entries, self.limits);
+                    self.model.append(first, &entries, self.limits, self.tight);
                     self.model.entries.retain(|position, _| *position <= recorded);
                 }
                 self.open(false, Some(&known), Some(recorded)).unwrap();
@@ -155,7 +159,14 @@ impl<D: Disk> Run<D> {
     fn release(&mut self) {
         let upto = self.pick();
         self.queue().commit(&[], Some(upto)).unwrap();
-        self.model.release(upto);
+        let tight = self.tight && !self.queue().frozen();
+        self.model.release(upto, tight);
+    }
+
+    fn tighten(&mut self) {
+        self.tight = !self.tight;
+        let tight = self.tight;
+        self.queue().tighten(tight);
     }
 
     fn rewind(&mut self) {
@@ -253,6 +264,7 @@ impl<D: Disk> Run<D> {
     fn open(&mut self, anew: bool, known: Option<&Marker>, reported: Option<Position>) -> Result<(), Fault> {
         // The store is closed before it is opened again.
         self.queue = None;
+        self.tight = false;
         let opening = Opening { limits: self.limits, known, fallback: 5, reported, boot: 1 };
         self.queue = Some(Queue::open(self.disk.open(anew), opening)?);
         Ok(())

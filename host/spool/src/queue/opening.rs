@@ -82,6 +82,7 @@ impl<S: Store> Queue<S> {
             bytes: census.bytes,
             evicted: 0,
             frozen,
+            tight: false,
             front: VecDeque::new(),
             swept: Position::START,
         };

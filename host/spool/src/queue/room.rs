@@ -13,6 +13,9 @@ use crate::{
 /// Oldest entries looked up at once when room is made.
 const SWEEP: usize = 1024;
 
+/// Released entries that one commit lets go while there is little room on the disk: each takes some room first.
+const LET_GO: usize = 4096;
+
 /// What a gap will tell about an entry.
 pub(super) struct Oldest {
     position: Position,
@@ -40,15 +43,23 @@ impl Coming {
 }
 
 impl<S: Store> Queue<S> {
-    /// Evicts the oldest entries until these fit. The released ones stand before all others and go without a trace.
+    /// Evicts the oldest entries until these fit. The released ones stand before all others and go without a trace; while there
+    /// is little room on the disk, they go although these would fit, and others go for as much as comes.
     pub(super) fn make_room(&mut self, coming: Coming, changes: &mut Changes) -> Result<(), Fault> {
         let (before, evicted) = (self.swept, self.evicted);
-        while self.may_be_too_much(coming) {
+        let mut limits = self.limits;
+        if self.tight {
+            limits.bytes = limits.bytes.min(self.bytes);
+        }
+        let mut more = if self.tight { LET_GO } else { 0 };
+        while more > 0 || self.may_be_too_much(coming, limits) {
             let Some(oldest) = self.oldest()? else { break };
-            if !self.must_go(&oldest, coming) {
+            let let_go = more > 0 && oldest.position <= self.marker.acknowledged;
+            if !let_go && !self.must_go(&oldest, coming, limits) {
                 self.front.push_front(oldest);
                 break;
             }
+            more = more.saturating_sub(1);
             changes.insert(key::record(oldest.position), None);
             self.held -= 1;
             self.bytes -= oldest.cost;
@@ -74,15 +85,15 @@ impl<S: Store> Queue<S> {
     }
 
     /// Whether it is worth a look at the oldest entry.
-    fn may_be_too_much(&self, coming: Coming) -> bool {
-        let Limits { records, bytes, age_ms, .. } = self.limits;
+    fn may_be_too_much(&self, coming: Coming, limits: Limits) -> bool {
+        let Limits { records, bytes, age_ms, .. } = limits;
         self.held + coming.entries > records
             || self.bytes + coming.cost > bytes
             || (age_ms.is_some() && coming.entries > 0)
     }
 
-    fn must_go(&self, oldest: &Oldest, coming: Coming) -> bool {
-        let Limits { records, bytes, age_ms, floor } = self.limits;
+    fn must_go(&self, oldest: &Oldest, coming: Coming, limits: Limits) -> bool {
+        let Limits { records, bytes, age_ms, floor } = limits;
         let spare = oldest.position <= self.marker.acknowledged || self.pending + coming.entries > floor;
         let old =
             age_ms.zip(coming.newest_ms).is_some_and(|(age, now)| now.saturating_sub(oldest.at_ms) > age);

@@ -19,13 +19,21 @@ struct Shelf {
     full: Arc<AtomicU64>,
     /// Whether there is said to be no room.
     filled: Arc<AtomicBool>,
+    /// Whether a journal is said to take the room.
+    crowded: Arc<AtomicBool>,
     /// Times that it was opened.
     opened: Arc<AtomicU64>,
 }
 
 impl Shelf {
     fn new() -> Self {
-        Self { memory: Memory::new(), full: Arc::default(), filled: Arc::default(), opened: Arc::default() }
+        Self {
+            memory: Memory::new(),
+            full: Arc::default(),
+            filled: Arc::default(),
+            crowded: Arc::default(),
+            opened: Arc::default(),
+        }
     }
 }
 
@@ -34,6 +42,7 @@ impl Source for Shelf {
 
     fn queue(&mut self, reported: Option<Position>) -> Result<Queue<Memory>, Error> {
         self.opened.fetch_add(1, Ordering::Relaxed);
+        self.crowded.store(false, Ordering::Relaxed);
         if self.full.load(Ordering::Relaxed) == 1 {
             return Err(Error::Full);
         }
@@ -70,7 +79,11 @@ impl Source for Shelf {
         !self.filled.load(Ordering::Relaxed)
     }
 
-    fn tend(&mut self) {}
+    fn doubt(&mut self) {}
+
+    fn tend(&mut self) -> Room {
+        if self.crowded.load(Ordering::Relaxed) { Room::InJournals } else { Room::Plenty }
+    }
 }
 
 struct Bench {
@@ -187,6 +200,17 @@ fn as_long_as_there_is_no_room_a_full_database_stays_open_for_readers_and_is_not
     bench.shelf.memory.full(false);
     bench.shelf.filled.store(false, Ordering::Relaxed);
     assert_eq!(bench.append(b"two").unwrap().seq, 1);
+}
+
+#[test]
+fn where_a_journal_takes_the_room_the_database_is_opened_anew_before_the_disk_is_full() {
+    let bench = Bench::new();
+    bench.append(b"one").unwrap();
+    bench.shelf.crowded.store(true, Ordering::Relaxed);
+    bench.append(b"two").unwrap();
+    assert_eq!(bench.append(b"three").unwrap().epoch, 2);
+    let given = bench.all().into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+    assert_eq!(given, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
 }
 
 #[test]

@@ -12,10 +12,13 @@ use crate::image::LIMIT;
 use crate::lanes::each;
 use crate::loopdisk::Disk;
 use crate::row::row;
+use crate::rows::drain::add_in;
+use crate::rows::process::stop;
 use crate::{Process, Row, Run, Stage, Tally, pause, until};
 
 pub(super) const ROWS: &[Row] = &[
     row("D1", "disk full at random points, every fourth time at start (D2)", (20, 200), full),
+    row("D1", "a small volume that the agent's own results fill", (3, 30), crowded),
     row("D3", "a file system that breaks in use, and one that is read-only at start", (2, 20), read_only),
 ];
 
@@ -71,6 +74,52 @@ fn full(run: &Run) -> Tally {
         .and(kept.load(Ordering::Relaxed), "recorded")
         .and(0, "lost")
         .took("longest recovery", Duration::from_millis(recovered_ms.load(Ordering::Relaxed)))
+}
+
+/// What was acknowledged makes room where a single journal of the database takes most of it; and who is cut off keeps 10,000
+/// results.
+fn crowded(run: &Run) -> Tally {
+    const NAME: &str = "edge-1";
+    let stage = Stage::new("D1-own");
+    let token = stage.create_agent(NAME, "dc1");
+    stage.apply_all(&stage.pages("dc1", 3));
+    let disk = Disk::new(stage.path(NAME), 40);
+    let start = |token: Option<&str>| {
+        let mut command = stage.agent(NAME);
+        slim(&stage, &mut command);
+        if let Some(token) = token {
+            command.env("PICKET_SETUP_TOKEN", token);
+        }
+        stage.start(NAME, &mut disk.under(&command))
+    };
+    let drains = |agent: &Process, when: &str| {
+        records(agent, count(agent), when);
+        until(&format!("{when}: all is sent"), Duration::from_secs(60), || {
+            (stage.agent_view(NAME)["pending"].as_u64()? < 100).then_some(())
+        });
+    };
+    let mut agent = start(Some(&token));
+    begins(&agent);
+    for time in 0..run.count {
+        stop(agent);
+        add_in(&disk.root(), &stage, NAME, "dc1", 8_000, "up");
+        agent = start(None);
+        drains(&agent, &format!("time {time}: 8,000 more"));
+    }
+    let whole = stage.whole(NAME, Duration::from_secs(60));
+
+    stop(agent);
+    add_in(&disk.root(), &stage, NAME, "dc1", 14_000, "up");
+    agent = start(None);
+    drains(&agent, "more than fits");
+    let evicted = stage.accounted(NAME, Duration::from_secs(60)).lost.len();
+    assert!(evicted <= 4_000, "of 14,000 results {evicted} were evicted");
+
+    stop(agent);
+    Tally::of(run.count, "times 8,000 results")
+        .and(whole.recorded as u64, "recorded on 40 MiB")
+        .and(0, "lost")
+        .and(evicted as u64, "evicted of 14,000 that were not sent")
 }
 
 /// The file system finds an error while the agent works: from then on it takes nothing. Then a start on it as it is, and after repair.

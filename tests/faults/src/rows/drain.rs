@@ -1,5 +1,6 @@
 //! N17, N18, P7, C3: much that waits, and what must not hold it up.
 
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -28,13 +29,18 @@ pub(super) fn filled(stage: &Stage, name: &str, location: &str, count: usize, st
 
 /// The same again for an agent that stopped.
 pub(super) fn add(stage: &Stage, name: &str, location: &str, count: usize, state: &str) {
+    add_in(&stage.path(name), stage, name, location, count, state);
+}
+
+/// The same again for one whose data directory is `data`.
+pub(super) fn add_in(data: &Path, stage: &Stage, name: &str, location: &str, count: usize, state: &str) {
     let Value::Array(all) = stage.get("/v1/monitors") else { panic!("monitors are a list") };
     let here = all.iter().filter(|m| m["locations"].as_array().is_some_and(|l| l.contains(&location.into())));
     let text = |m: &Value, key: &str| m[key].as_str().unwrap_or_default().to_owned();
     let (monitors, names): (Vec<_>, Vec<_>) = here.map(|m| (text(m, "id"), text(m, "name"))).unzip();
     names.iter().for_each(|name| stage.target.credit(name, count.div_ceil(names.len()) as u64));
     let filling = Filling { monitors: &monitors, count, state, over_ms: 600_000 };
-    let lines = fill(&stage.path(name), &filling);
+    let lines = fill(data, &filling);
     let log = stage.path(&format!("{name}.log"));
     let text = stage.log(name) + &lines.join("\n") + "\n";
     std::fs::write(log, text).expect("the log can be written");
