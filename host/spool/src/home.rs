@@ -6,7 +6,8 @@
 //! slot.a slot.b   the marker (slot.rs)
 //! queue/          the database (fjall.rs)
 //! reserve         room for the database when the disk is full (reserve.rs)
-//! quarantine-3/   the newest damaged database, for a person to look at; older ones only until a queue has what they hold
+//! quarantine-3/   the newest damaged database, for a person to look at; older ones only until a queue has what they hold,
+//!                 and none where there is little room
 //! ```
 
 use std::{
@@ -65,8 +66,8 @@ pub(crate) trait Source: Send {
     /// Whether a database that found no room may find some by now; also where nobody can tell.
     fn room(&self) -> bool;
 
-    /// To be called when something was written to an open queue: makes the reserve again where there is room for it, and says how
-    /// much there is.
+    /// To be called when something was written to an open queue: makes the reserve again where there is room for it, gives evidence
+    /// away where there is little, and says how much there is.
     fn tend(&mut self) -> Room;
 }
 
@@ -177,7 +178,7 @@ impl Home {
         while match &opened {
             Ok(queue) => queue.frozen(),
             Err(fault) => matches!(fault, Fault::Full),
-        } && self.reserve.free()
+        } && (self.reserve.free() || self.forget_tables())
         {
             drop(opened);
             opened = self.attempt(reported);
@@ -207,16 +208,24 @@ impl Home {
         Ok(())
     }
 
-    /// A queue has what was put aside, as far as it could be read: the newest stays as evidence, and more would only fill the disk.
-    fn forget_earlier(&mut self) {
+    /// A queue has what was put aside, as far as it could be read: the newest stay as evidence, so many of them, and more would only
+    /// fill the disk.
+    fn forget(&mut self, but: usize) {
         self.begun = false;
         let mut aside = quarantines(&self.dir).unwrap_or_default();
-        aside.pop();
+        aside.truncate(aside.len().saturating_sub(but));
         for (_, path) in aside {
             if let Err(error) = fs::remove_dir_all(&path) {
                 tracing::warn!(%error, path = %path.display(), "a database that was put aside cannot be removed");
             }
         }
+    }
+
+    /// Deletes the tables of what was put aside: only a person would read them. Says whether there were any.
+    fn forget_tables(&self) -> bool {
+        let aside = quarantines(&self.dir).unwrap_or_default();
+        let tables = aside.into_iter().map(|(_, path)| path.join("keyspaces"));
+        tables.filter(|path| fs::remove_dir_all(path).is_ok()).count() > 0
     }
 
     fn error(&self, fault: Fault) -> Error {
@@ -252,7 +261,7 @@ impl Source for Home {
             self.keep(queue.marker())?;
             self.sync()?;
         }
-        self.forget_earlier();
+        self.forget(1);
         Ok(queue)
     }
 
@@ -293,7 +302,11 @@ impl Source for Home {
 
     fn tend(&mut self) -> Room {
         self.reserve.make();
-        Room::of(&self.database(), self.reserve.held())
+        let room = Room::of(&self.database(), self.reserve.held());
+        if room != Room::Plenty {
+            self.forget(0);
+        }
+        room
     }
 }
 

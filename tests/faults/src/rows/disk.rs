@@ -76,8 +76,8 @@ fn full(run: &Run) -> Tally {
         .took("longest recovery", Duration::from_millis(recovered_ms.load(Ordering::Relaxed)))
 }
 
-/// What was acknowledged makes room where a single journal of the database takes most of it; and who is cut off keeps 10,000
-/// results.
+/// What was acknowledged makes room where a single journal of the database takes most of it; who is cut off keeps 10,000 results; and
+/// a damaged database leaves room for the next.
 fn crowded(run: &Run) -> Tally {
     const NAME: &str = "edge-1";
     let stage = Stage::new("D1-own");
@@ -115,6 +115,15 @@ fn crowded(run: &Run) -> Tally {
     let evicted = stage.accounted(NAME, Duration::from_secs(60)).lost.len();
     assert!(evicted <= 4_000, "of 14,000 results {evicted} were evicted");
 
+    stop(agent);
+    add_in(&disk.root(), &stage, NAME, "dc1", 9_000, "up");
+    let tree = std::fs::read_dir(disk.root().join("spool/queue/keyspaces/1")).expect("it wrote tables");
+    for manifest in tree.flatten().filter(|file| file.file_name().to_string_lossy().starts_with('v')) {
+        std::fs::write(manifest.path(), b"damaged").expect("it is a file");
+    }
+    agent = start(None);
+    drains(&agent, "a damaged database");
+    stage.accounted(NAME, Duration::from_secs(60));
     stop(agent);
     Tally::of(run.count, "times 8,000 results")
         .and(whole.recorded as u64, "recorded on 40 MiB")
