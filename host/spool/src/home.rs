@@ -71,6 +71,9 @@ pub(crate) trait Source: Send {
     fn tend(&mut self) -> Room;
 }
 
+/// Gaps that keep their reasons.
+const GAPS: usize = 1000;
+
 /// The directory, locked.
 pub(crate) struct Home {
     dir: PathBuf,
@@ -104,6 +107,7 @@ impl Home {
             bytes: settings.capacity_bytes,
             age_ms,
             floor: CAPACITY_FLOOR,
+            gaps: GAPS,
         };
         let boot = if settings.boot_id.is_empty() { 0 } else { xxh3_64(settings.boot_id.as_bytes()) };
         let reserve = Reserve::open(&dir, settings.reserve_bytes);

@@ -31,6 +31,8 @@ pub(crate) struct Limits {
     pub(crate) age_ms: Option<i64>,
     /// Unreleased entries that go neither for their cost nor for their age.
     pub(crate) floor: u64,
+    /// Gaps, before those that touch become one whatever their reasons.
+    pub(crate) gaps: usize,
 }
 
 /// Bytes that one [`Queue::peek`] gives at most, unless the first record alone has more.
@@ -42,7 +44,7 @@ pub(crate) struct Queue<S> {
     store: S,
     limits: Limits,
     marker: Marker,
-    /// All gaps by their first position. Few: neighbours of one reason are one gap.
+    /// All gaps by their first position. Few: neighbours of one reason are one gap, and where there are many, all neighbours.
     gaps: BTreeMap<Position, Gap>,
     held: u64,
     pending: u64,
@@ -106,6 +108,7 @@ impl<S: Store> Queue<S> {
         };
         let mut changes = Changes::new();
         self.widen_or_add(gap, &mut changes);
+        self.join_gaps(&mut changes);
         self.store.commit(changes)?;
         self.marker.last += loss.count;
         Ok(())

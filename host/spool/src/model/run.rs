@@ -101,6 +101,7 @@ impl<D: Disk> Run<D> {
             bytes: 2_000 + dice.roll(3_000),
             age_ms: (dice.roll(2) == 0).then(|| 10 + dice.roll(60) as i64),
             floor: dice.roll(12),
+            gaps: dice.of([3, 1000]),
         };
         let mut run =
             Self { dice, disk, limits, model: Model::default(), queue: None, tight: false, number: 0 };
@@ -276,7 +277,8 @@ impl<D: Disk> Run<D> {
         let (model, queue) = (&self.model, self.queue.as_ref().unwrap());
         let some = queue.peek(after, page).unwrap();
         assert_eq!(some, queue.peek(after, usize::MAX).unwrap()[..some.len()]);
-        model.check(&queue.peek(Position::START, usize::MAX).unwrap(), model.acknowledged);
+        let all = queue.peek(Position::START, usize::MAX).unwrap();
+        model.check(&all, model.acknowledged, self.limits.gaps < 1000);
         let held = model.entries.iter().filter(|(_, item)| item.fate == Fate::Held);
         let status = queue.status();
         assert_eq!(status.held, held.clone().count() as u64);
@@ -341,7 +343,7 @@ fn a_tail_that_is_gone_is_a_power_cut_only_where_one_explains_it() {
     let entry = |n: u8| Entry { at_ms: 0, down: false, bytes: vec![n] };
     let gap_after = |known: fn(&Queue<Memory>) -> Marker, boot, reported| {
         let memory = Memory::new();
-        let limits = Limits { records: 100, bytes: 10_000, age_ms: None, floor: 0 };
+        let limits = Limits { records: 100, bytes: 10_000, age_ms: None, floor: 0, gaps: 100 };
         let opening = Opening { limits, known: None, fallback: 1, reported: None, boot: 1 };
         let mut queue = Queue::open(memory.clone(), opening).unwrap();
         queue.commit(&[entry(1), entry(2), entry(3)], None).unwrap();
@@ -365,4 +367,30 @@ fn a_tail_that_is_gone_is_a_power_cut_only_where_one_explains_it() {
     ] {
         assert_eq!(gap_after(known, boot, reported), (3, 3, reason));
     }
+}
+
+#[test]
+fn many_losses_between_entries_that_go_later_leave_few_gaps_that_count_them_all() {
+    let limits = Limits { records: 20, bytes: 100_000, age_ms: None, floor: 0, gaps: 30 };
+    let opening = Opening { limits, known: None, fallback: 1, reported: None, boot: 1 };
+    let mut queue = Queue::open(Memory::new(), opening).unwrap();
+    for n in 0..1_000 {
+        let entry = Entry { at_ms: n, down: n % 2 == 0, bytes: vec![0] };
+        queue.lose(&Loss::of(&entry, Reason::SlowDisk)).unwrap();
+        queue.commit(&[entry], None).unwrap();
+        assert!(queue.status().gaps <= 31, "{} gaps", queue.status().gaps);
+    }
+    let (mut next, mut down) = (1, 0);
+    for stored in queue.peek(Position::START, usize::MAX).unwrap() {
+        let from = match &stored {
+            Stored::Entry { position, .. } => position.seq,
+            Stored::Gap(gap) => {
+                down += gap.down.unwrap();
+                gap.from
+            }
+        };
+        assert_eq!(from, next);
+        next = stored.position().seq + 1;
+    }
+    assert_eq!((next, down), (2_001, 500 + 490));
 }

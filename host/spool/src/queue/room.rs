@@ -1,6 +1,9 @@
 //! Makes room: the oldest entries go, and what was not released leaves its gap in the same commit.
 
-use std::{collections::VecDeque, ops::ControlFlow};
+use std::{
+    collections::{VecDeque, btree_map::OccupiedEntry},
+    ops::ControlFlow,
+};
 
 use super::{Limits, Queue, add_gap, next};
 use crate::{
@@ -79,6 +82,7 @@ impl<S: Store> Queue<S> {
             }
         }
         if self.evicted > evicted {
+            self.join_gaps(changes);
             failpoint::hit("spool.evict");
         }
         Ok(())
@@ -93,7 +97,7 @@ impl<S: Store> Queue<S> {
     }
 
     fn must_go(&self, oldest: &Oldest, coming: Coming, limits: Limits) -> bool {
-        let Limits { records, bytes, age_ms, floor } = limits;
+        let Limits { records, bytes, age_ms, floor, .. } = limits;
         let spare = oldest.position <= self.marker.acknowledged || self.pending + coming.entries > floor;
         let old =
             age_ms.zip(coming.newest_ms).is_some_and(|(age, now)| now.saturating_sub(oldest.at_ms) > age);
@@ -129,6 +133,32 @@ impl<S: Store> Queue<S> {
         before.last_at_ms = gap.last_at_ms;
         before.down = before.down.zip(gap.down).map(|(before, more)| before + more);
         changes.insert(key::record(before.start()), Some(key::gap(before)));
+    }
+
+    /// Where there are many gaps, makes one of those that touch: what stood between them was evicted, and nobody knows how long it goes
+    /// on. The reason is that of the larger.
+    pub(super) fn join_gaps(&mut self, changes: &mut Changes) {
+        if self.gaps.len() <= self.limits.gaps {
+            return;
+        }
+        let acknowledged = self.marker.acknowledged;
+        for (start, gap) in std::mem::take(&mut self.gaps) {
+            let before = self.gaps.last_entry().map(OccupiedEntry::into_mut);
+            let Some(before) = before.filter(|before| {
+                before.position() > acknowledged && (before.epoch, before.to + 1) == (gap.epoch, gap.from)
+            }) else {
+                self.gaps.insert(start, gap);
+                continue;
+            };
+            if gap.to - gap.from > before.to - before.from {
+                before.reason = gap.reason;
+            }
+            before.to = gap.to;
+            before.last_at_ms = gap.last_at_ms;
+            before.down = before.down.zip(gap.down).map(|(before, more)| before + more);
+            changes.insert(key::record(start), None);
+            changes.insert(key::record(before.start()), Some(key::gap(before)));
+        }
     }
 
     /// Takes the oldest entry off the read-ahead, filling that first when it is empty.

@@ -46,7 +46,7 @@ impl Source for Shelf {
         if self.full.load(Ordering::Relaxed) == 1 {
             return Err(Error::Full);
         }
-        let limits = Limits { records: 100, bytes: 100_000, age_ms: None, floor: 0 };
+        let limits = Limits { records: 100, bytes: 100_000, age_ms: None, floor: 0, gaps: 100 };
         let opening = Opening { limits, known: None, fallback: 1, reported, boot: 0 };
         Queue::open(self.memory.clone(), opening).map_err(|fault| error("open", fault))
     }
