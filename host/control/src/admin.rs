@@ -174,7 +174,7 @@ impl Control {
         lock(&self.presence).remove(&id);
         lock(&self.warnings).end(id);
         lock(&self.told_events).forget(id);
-        lock(&self.pushes).begin(id);
+        lock(&self.pushes).end(id);
         // Whoever carries its pushes ends.
         self.pushed.send_modify(|n| *n += 1);
         Ok(())

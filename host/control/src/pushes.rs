@@ -1,8 +1,9 @@
 //! What is to be told to agents that are connected: a short queue each, in memory. Owns numbers and bounds, and which stream of an
 //! agent is the one; how a push travels is `api`'s. A push that does not fit or is lost in a restart costs time, never a result: the
-//! configuration is asked for anyway, and a monitor runs at its next planned time.
+//! configuration is asked for anyway, and a monitor runs at its next planned time. A new token is asked for in each lease until one is
+//! in use.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use wire::AgentId;
 use wire::push::{Numbered, Push};
@@ -13,6 +14,8 @@ use crate::control::{Control, lock};
 #[derive(Debug, Default)]
 pub(crate) struct Pushes {
     queues: HashMap<AgentId, Queue>,
+    /// Agents that were asked for a new token and have not used one since.
+    rotations: HashSet<AgentId>,
     /// The open stream of each agent that has one, by a number that no other has.
     streams: HashMap<AgentId, u64>,
     opened: u64,
@@ -29,6 +32,9 @@ struct Queue {
 impl Pushes {
     /// Adds a push; the oldest goes when there are too many.
     pub(crate) fn add(&mut self, agent: AgentId, push: Push) {
+        if push == Push::Rotate {
+            self.rotations.insert(agent);
+        }
         let queue = self.queues.entry(agent).or_default();
         queue.last += 1;
         queue.waiting.push_back(Numbered { number: queue.last, push });
@@ -59,10 +65,27 @@ impl Pushes {
         }
     }
 
-    /// A lease begins, or there is none any more: what waited for the one before is moot, numbers begin again, and its stream ends.
+    /// A lease begins: what waited for the one before is moot but for a new token, numbers begin again, and its stream ends.
     pub(crate) fn begin(&mut self, agent: AgentId) {
         self.queues.remove(&agent);
         self.streams.remove(&agent);
+        if self.rotations.contains(&agent) {
+            self.add(agent, Push::Rotate);
+        }
+    }
+
+    /// There is no lease any more.
+    pub(crate) fn end(&mut self, agent: AgentId) {
+        self.rotations.remove(&agent);
+        self.begin(agent);
+    }
+
+    /// A new token of the agent is in use.
+    pub(crate) fn rotated(&mut self, agent: AgentId) {
+        self.rotations.remove(&agent);
+        if let Some(queue) = self.queues.get_mut(&agent) {
+            queue.waiting.retain(|waiting| waiting.push != Push::Rotate);
+        }
     }
 
     /// A stream of the agent opens; the one before ends.
@@ -133,6 +156,22 @@ mod tests {
         pushes.begin(AGENT);
         pushes.add(AGENT, Push::Rotate);
         assert_eq!(pushes.since(AGENT, 0), [Numbered { number: 1, push: Push::Rotate }]);
+    }
+
+    #[test]
+    fn a_new_token_is_asked_for_in_each_lease_until_one_is_in_use() {
+        let mut pushes = Pushes::default();
+        pushes.add(AGENT, Push::Configuration { version: 1 });
+        pushes.add(AGENT, Push::Rotate);
+        pushes.arrived(AGENT, 2);
+        for _ in 0..2 {
+            pushes.begin(AGENT);
+            assert_eq!(pushes.since(AGENT, 0), [Numbered { number: 1, push: Push::Rotate }]);
+        }
+        pushes.rotated(AGENT);
+        assert_eq!(pushes.since(AGENT, 0), []);
+        pushes.begin(AGENT);
+        assert_eq!(pushes.since(AGENT, 0), []);
     }
 
     #[test]

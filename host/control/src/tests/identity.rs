@@ -320,6 +320,32 @@ async fn an_agent_from_before_silence_was_limited_is_let_in_after_an_upgrade() {
 }
 
 #[tokio::test]
+async fn a_new_token_that_was_asked_of_a_device_which_died_is_asked_of_the_one_that_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let mut original = plane.agent("edge-1").await;
+    is_ok(&original.results(vec![]).await);
+    let mut copy = original.copy();
+    is_ok(&original.greet().await);
+    is_ok(&original.results(vec![]).await);
+    is(&copy.greet().await, 409, "forked");
+    plane.order("rotate").await;
+    let asked = async |device: &Device| {
+        let path = "/v1/pushes?after=0&wait=0";
+        let (_, waiting) = device.send(&device.stamp(), Method::GET, path, String::new(), None).await;
+        waiting["pushes"].as_array().unwrap().iter().any(|numbered| numbered["push"]["kind"] == "rotate")
+    };
+    plane.pass(MINUTE / 2);
+    is_ok(&copy.greet().await);
+    assert!(asked(&copy).await);
+    is_ok(&copy.rotate(2, "second").await);
+    copy.with(2, "second");
+    is_ok(&copy.results(vec![]).await);
+    is_ok(&copy.greet().await);
+    assert!(!asked(&copy).await, "it is in use");
+}
+
+#[tokio::test]
 async fn an_agent_that_is_connected_can_be_asked_for_a_new_token() {
     let dir = tempfile::tempdir().unwrap();
     let plane = Plane::start(dir.path()).await;

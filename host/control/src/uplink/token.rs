@@ -32,7 +32,7 @@ impl Control {
     /// The first use of a token that was registered.
     pub(super) fn activate(&self, agent: &Agent) -> Result<Agent, Problem> {
         let now = self.now();
-        self.change(|registry| {
+        let agent = self.change(|registry| {
             let agent = wanted(registry.agents_mut().get_mut(&agent.name), agent.id)?;
             let Some(device) = &mut agent.device else { return Err(gone()) };
             if device.tokens.pending.is_none() {
@@ -44,7 +44,9 @@ impl Control {
             let detail = format!("generation {} is in use", device.tokens.generation);
             let event = agent.event(AgentEventKind::Rotated, detail, now.wall);
             Ok((vec![Written::Agent(agent.clone(), false), event], agent.clone()))
-        })
+        })?;
+        lock(&self.pushes).rotated(agent.id);
+        Ok(agent)
     }
 
     /// What an agent signs to prove that it holds its device key. Anybody may ask; who asks again gets the same one.
@@ -103,6 +105,7 @@ impl Control {
             let event = agent.event(AgentEventKind::Recovered, detail, now.wall);
             Ok((vec![Written::Agent(agent.clone(), false), event], ()))
         })?;
+        lock(&self.pushes).rotated(*agent_id);
         failpoint::hit("control.recover.after");
         Ok(Rotated { generation: *generation })
     }
