@@ -149,6 +149,13 @@ impl Rotation {
         self.stage = Stage::Known;
     }
 
+    /// The control plane refuses it as one whose turn it is not, and so it will for ever: a recovery that never came to its end made it.
+    /// Another one takes its place.
+    pub(crate) fn out_of_turn(&mut self) {
+        self.stage = Stage::Settled;
+        self.asked = true;
+    }
+
     /// It is the active one, here and there.
     pub(crate) fn activated(&mut self, now: Duration, chance: f64) {
         let tried = if self.refused == Some(Refusal::Unsigned) { Some(now) } else { self.tried };

@@ -157,11 +157,10 @@ impl Tokens {
     async fn register(&mut self, session: &Session) -> Result<(), Problem> {
         let (active, next) = (self.keeper.active(), self.keeper.next());
         let told = self.client.rotate(session, &active, &next).await;
-        // A recovery that never came to its end leaves a token of a generation whose turn it is not: only the next one follows.
         if told.as_ref().is_err_and(|trouble| trouble.is(wire::Problem::CONFLICT))
             && next.generation != active.generation + 1
         {
-            self.keeper.prepare(active.generation + 1)?;
+            self.rotation.out_of_turn();
         }
         told.map_err(lost(session))?;
         failpoint::hit("identity.rotated");

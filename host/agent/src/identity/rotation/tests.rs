@@ -175,6 +175,8 @@ enum Link {
     Whole,
     AnswerLost,
     Cut,
+    /// Where there are two, the second is cut.
+    CutLater,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +192,7 @@ enum Event {
 }
 
 fn event(restores: bool) -> impl Strategy<Value = Event> {
-    let link = prop_oneof![3 => Just(Link::Whole), 1 => Just(Link::AnswerLost), 1 => Just(Link::Cut)];
+    let link = prop_oneof![3 => Just(Link::Whole), 1 => Just(Link::AnswerLost), 1 => Just(Link::Cut), 1 => Just(Link::CutLater)];
     let restores = u32::from(restores);
     prop_oneof![
         20 => link.prop_map(Event::Turn),
@@ -215,6 +217,8 @@ struct World {
     now: Duration,
     made: u64,
     recoveries: u32,
+    /// Tokens that came into use by a rotation, not by a recovery.
+    rotations: u32,
     backups: (Disk, Control),
 }
 
@@ -225,7 +229,18 @@ impl World {
         let rotation = Rotation::new(SHORTEST, false, Duration::ZERO, now, 0.5);
         let backups = (disk, control.clone());
         let speaks = Which::Active;
-        Self { control, disk, rotation, speaks, session: false, now, made: 1, recoveries: 0, backups }
+        Self {
+            control,
+            disk,
+            rotation,
+            speaks,
+            session: false,
+            now,
+            made: 1,
+            recoveries: 0,
+            rotations: 0,
+            backups,
+        }
     }
 
     fn start(&mut self) {
@@ -249,6 +264,7 @@ impl World {
         self.disk = (self.token(Which::Pending), None);
         self.speaks = Which::Active;
         self.rotation.activated(self.now, 0.5);
+        self.rotations += 1;
     }
 
     /// Shows a token; whether it was taken. What is refused is told, and ends the session.
@@ -291,6 +307,8 @@ impl World {
                 let done = self.show(Which::Active, link) && known;
                 if done {
                     self.rotation.registered();
+                } else if shown && link != Link::AnswerLost && next.0 != self.disk.0.0 + 1 {
+                    self.rotation.out_of_turn();
                 }
                 done
             }
@@ -306,12 +324,13 @@ impl World {
                 if link != Link::Cut && self.disk.1.is_none_or(|pending| pending.0 < lowest) {
                     self.prepare(lowest);
                 }
-                if link != Link::Cut {
+                if link == Link::Whole || link == Link::AnswerLost {
                     self.control.recover(self.token(Which::Pending));
                     self.recoveries += 1;
                 }
                 if link == Link::Whole {
                     self.activate();
+                    self.rotations -= 1;
                 }
                 link == Link::Whole
             }
@@ -338,14 +357,18 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more: whether the agent speaks with a token that is good, for as long as two rotations last.
+    /// Nothing goes wrong any more: whether rotations come to their end, and the agent speaks with a token that is good.
     fn settles(&mut self) -> bool {
-        for _ in 0..400 {
+        for turn in 0..400 {
+            if turn == 200 {
+                self.rotations = 0;
+            }
             self.now += Duration::from_secs(10);
             self.session = false;
             self.turn(Link::Whole);
         }
-        self.session && self.control.judge(self.token(self.speaks), self.now) == Judged::Good
+        let good = self.session && self.control.judge(self.token(self.speaks), self.now) == Judged::Good;
+        good && self.rotations >= 2
     }
 }
 
