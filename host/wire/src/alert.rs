@@ -71,7 +71,8 @@ pub enum EventKind {
     AgentUp,
     /// What was down for a while, and is over, while an agent was away.
     Digest,
-    /// The clock of an agent is off, or right again, or the agent was deleted.
+    /// The clock of an agent is off, or right again, or the agent was deleted or revoked; without an agent, the control plane's own, as
+    /// it seems.
     Clock,
 }
 

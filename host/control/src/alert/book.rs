@@ -26,6 +26,8 @@ pub(crate) struct Book {
     pub(super) digests: HashMap<AgentId, Digest>,
     /// Since when the backlog of a digest is drained.
     pub(super) drained: HashMap<AgentId, u64>,
+    /// Since when the clock of an agent is known to be off.
+    pub(super) skewed: HashMap<AgentId, u64>,
     pub(super) watch: Watch,
     /// The events whose alerts go on, by alert.
     pub(super) open: BTreeMap<Uuid, Event>,
@@ -237,6 +239,10 @@ impl Book {
             self.drained.remove(agent);
         }
         if let Some(watch) = draft.watch {
+            if self.watch.own_clock.is_some() && watch.own_clock.is_none() {
+                // Those whose clocks are still off may only not have been heard since: they have their time again.
+                self.skewed.clear();
+            }
             self.watch = watch;
         }
         for event in draft.events {

@@ -55,8 +55,9 @@ impl Control {
         let (registry, now) = (self.registry(), self.now());
         let (roll, clocks) = (self.roll(&registry, now.up_ms), self.clocks(&registry));
         let mut book = lock(&self.alerts);
-        book.pass(now.up_ms, &roll);
-        let draft = book.tick(&Moment { now, registry: &registry, roll: &roll, clocks: &clocks });
+        let moment = Moment { now, registry: &registry, roll: &roll, clocks: &clocks };
+        book.pass(&moment);
+        let draft = book.tick(&moment);
         if !draft.is_empty() {
             self.store.commit(&draft.writes())?;
         }

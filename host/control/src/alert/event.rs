@@ -144,6 +144,27 @@ impl Event {
         made
     }
 
+    /// The clocks of so many agents are off at once, as the lines say, which is more likely our own; or, as the end of an alert, not any
+    /// more.
+    pub(crate) fn own_clock(
+        off: usize,
+        all: usize,
+        lines: Vec<String>,
+        alert: Option<Uuid>,
+        now: Now,
+    ) -> Self {
+        let summary = match alert {
+            None => format!(
+                "the clocks of {off} of {all} agents are off: look at the control plane's own first; alerts do not depend on it"
+            ),
+            Some(_) => "the clocks of most agents and the control plane's agree again".to_owned(),
+        };
+        let mut made = Self::new(EventKind::Clock, alert, now.wall, summary, now);
+        made.open = alert.is_none();
+        made.notice.lines = lines;
+        made
+    }
+
     /// An alert ends because what it is about is no more.
     pub(crate) fn ended(began: &Self, why: &str, state: Option<Shown>, now: Now) -> Self {
         let event = match began.notice.event {

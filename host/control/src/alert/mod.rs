@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `machine` | the alert state of one monitor at one location |
 //! | `absence` | agents that are silent, in how few events |
+//! | `clocks` | clocks that are off, in how few events |
 //! | `digest` | what an outage hid |
 //! | `event` | what is kept of each event, and its words |
 //! | `channel` | channels as people write them |
@@ -17,6 +18,7 @@
 mod absence;
 mod book;
 pub(crate) mod channel;
+mod clocks;
 mod delivery;
 mod desk;
 mod digest;

@@ -23,6 +23,9 @@ pub(crate) struct Watch {
     pub absences: Vec<Absence>,
     /// The alerts about clocks that go on.
     pub clocks: BTreeMap<AgentId, Uuid>,
+    /// The alert that goes on about our own.
+    #[serde(default)]
+    pub own_clock: Option<Uuid>,
 }
 
 /// Whether the control plane itself was there: it calls nobody absent before it has been for a full window.
@@ -79,7 +82,7 @@ impl Book {
     }
 
     /// Ends an alert whose subject is no more. Whoever was told that it began is told, so that nobody waits for its end for ever.
-    fn end(
+    pub(super) fn end(
         &self,
         draft: &mut Draft,
         alert: Option<Uuid>,
@@ -139,35 +142,6 @@ impl Book {
         draft.watch = (watch != self.watch).then_some(watch);
     }
 
-    /// A clock that is off is told once, and once that it is right again.
-    fn watch_clocks(&self, draft: &mut Draft, moment: &Moment<'_>) {
-        let Moment { now, registry, roll, clocks } = *moment;
-        let mut watch = draft.watch.clone().unwrap_or_else(|| self.watch.clone());
-        for agent in roll.iter().filter(|agent| agent.silent_ms < HEARD_MS) {
-            let (Expected { id, name, location, .. }, off) = (agent, clocks.get(&agent.id));
-            match (watch.clocks.get(id).copied(), off) {
-                (None, Some(detail)) => {
-                    let event = Event::clock(name, location, Some(detail), None, now);
-                    watch.clocks.insert(*id, event.notice.alert);
-                    draft.tell(event, registry);
-                }
-                (Some(alert), None) => {
-                    watch.clocks.remove(id);
-                    self.close(draft, Some(alert));
-                    draft.tell(Event::clock(name, location, None, Some(alert), now), registry);
-                }
-                _ => {}
-            }
-        }
-        let there = |id: &AgentId| registry.agent(*id).is_some();
-        let gone: Vec<_> = watch.clocks.iter().filter(|(id, _)| !there(id)).map(|(id, _)| *id).collect();
-        for id in gone {
-            let alert = watch.clocks.remove(&id);
-            self.end(draft, alert, "the agent was deleted", None, moment);
-        }
-        draft.watch = (watch != self.watch).then_some(watch);
-    }
-
     /// Digests whose backlog is drained: after a moment, when each trouble has its end, or after half a minute anyway.
     fn tell_digests(&self, draft: &mut Draft, moment: &Moment<'_>) {
         for (agent, drained_ms) in &self.drained {
@@ -186,7 +160,8 @@ impl Book {
     ///
     /// A digest waits for an agent whose backlog is still on its way, also for one that did not say hello since our own start; not for
     /// one that nobody expects any more.
-    pub(crate) fn pass(&mut self, up_ms: u64, roll: &[Expected]) {
+    pub(crate) fn pass(&mut self, moment: &Moment<'_>) {
+        let Moment { now: Now { up_ms, .. }, roll, clocks, .. } = *moment;
         if up_ms.saturating_sub(self.pace.last_ms) > STALL_MS {
             self.pace.since_ms = up_ms;
         }
@@ -196,6 +171,10 @@ impl Book {
             self.drained.entry(*agent).or_insert(up_ms);
         }
         self.drained.retain(|agent, _| !behind.contains(agent));
+        for agent in clocks.keys() {
+            self.skewed.entry(*agent).or_insert(up_ms);
+        }
+        self.skewed.retain(|agent, _| clocks.contains_key(agent));
     }
 }
 
@@ -217,9 +196,6 @@ fn window_ms() -> u64 {
 
 /// Three heartbeats and the longest wait of an agent that did not reach the control plane.
 const WINDOW_MS: u64 = 90_000;
-
-/// An agent that was silent for longer says nothing about its clock.
-const HEARD_MS: u64 = 30_000;
 
 /// Ticks come every second; so long a pause was no accident of the scheduler.
 const STALL_MS: u64 = 10_000;

@@ -411,7 +411,7 @@ async fn a_wrong_clock_is_told_once_and_moves_no_monitor() {
     let batch = |at: &str| json!({"records": [], "pending": 0, "sent_at": at}).to_string();
     for at in ["2036-11-20T18:00:00.000Z", "2036-11-20T18:00:05.000Z", "2071-01-01T00:00:00.000Z"] {
         scene.device.send(&scene.device.stamp(), Method::POST, "/v1/results", batch(at), None).await;
-        scene.pass(5);
+        scene.pass(10);
     }
     Scene::check(&scene.told().await, &["clock"]);
     let right = scene.now().to_string();
