@@ -66,9 +66,12 @@ pub(crate) trait Source: Send {
     /// Whether a database that found no room may find some by now; also where nobody can tell.
     fn room(&self) -> bool;
 
-    /// To be called when something was written to an open queue: makes the reserve again where there is room for it, gives evidence
-    /// away where there is little, and says how much there is.
-    fn tend(&mut self) -> Room;
+    /// How much room there is. Cheap.
+    fn space(&self) -> Room;
+
+    /// Now and then, while a queue is open: makes the reserve again where there is room for it, and gives evidence away where there is
+    /// little.
+    fn tend(&mut self);
 }
 
 /// Gaps that keep their reasons.
@@ -304,13 +307,15 @@ impl Source for Home {
         self.reserve.room()
     }
 
-    fn tend(&mut self) -> Room {
+    fn space(&self) -> Room {
+        Room::of(&self.database(), self.reserve.held())
+    }
+
+    fn tend(&mut self) {
         self.reserve.make();
-        let room = Room::of(&self.database(), self.reserve.held());
-        if room != Room::Plenty {
+        if self.space() != Room::Plenty {
             self.forget(0);
         }
-        room
     }
 }
 

@@ -72,7 +72,13 @@ impl Source for Place {
         self.home.as_ref().is_none_or(Home::room)
     }
 
-    fn tend(&mut self) -> Room {
-        self.home.as_mut().map_or(Room::Plenty, Home::tend)
+    fn space(&self) -> Room {
+        self.home.as_ref().map_or(Room::Plenty, Home::space)
+    }
+
+    fn tend(&mut self) {
+        if let Some(home) = &mut self.home {
+            home.tend();
+        }
     }
 }

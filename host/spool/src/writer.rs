@@ -136,7 +136,7 @@ impl<H: Source> Writer<H> {
             }
             if self.group.is_full() || self.due().is_some_and(|due| due <= Instant::now()) {
                 self.commit();
-                self.tend();
+                self.make_space();
             }
             self.sync();
         };
@@ -339,17 +339,25 @@ impl<H: Source> Writer<H> {
     fn sync(&mut self) {
         if self.home.dirty() && self.synced_at.elapsed() >= self.pace.pause {
             self.put_slots();
+            if self.queue.is_some() {
+                let (home, busy) = (&mut self.home, &self.busy);
+                busy.during(|| home.tend());
+            }
+            self.publish();
         }
     }
 
     /// Looks after the room on the disk: as often as some of it was taken.
-    fn tend(&mut self) {
+    fn make_space(&mut self) {
         let Some(queue) = &mut self.queue else { return };
-        match self.home.tend() {
-            Room::InJournals if !queue.frozen() => self.open_anew(),
+        let (home, busy) = (&self.home, &self.busy);
+        match busy.during(|| home.space()) {
+            Room::InJournals if !queue.frozen() => {
+                self.open_anew();
+                self.publish();
+            }
             room => queue.tighten(room != Room::Plenty),
         }
-        self.publish();
     }
 
     /// Closes the queue and opens it again, so that it takes less room.

@@ -81,7 +81,9 @@ impl Source for Shelf {
 
     fn doubt(&mut self) {}
 
-    fn tend(&mut self) -> Room {
+    fn tend(&mut self) {}
+
+    fn space(&self) -> Room {
         if self.crowded.load(Ordering::Relaxed) { Room::InJournals } else { Room::Plenty }
     }
 }
