@@ -77,7 +77,7 @@ fn full(run: &Run) -> Tally {
 }
 
 /// What was acknowledged makes room where a single journal of the database takes most of it; who is cut off keeps 10,000 results; and
-/// a damaged database leaves room for the next.
+/// a damaged database makes room for the next, also where others took the rest.
 fn crowded(run: &Run) -> Tally {
     const NAME: &str = "edge-1";
     let stage = Stage::new("D1-own");
@@ -121,8 +121,11 @@ fn crowded(run: &Run) -> Tally {
     for manifest in tree.flatten().filter(|file| file.file_name().to_string_lossy().starts_with('v')) {
         std::fs::write(manifest.path(), b"damaged").expect("it is a file");
     }
+    disk.fill(2 << 20);
     agent = start(None);
     drains(&agent, "a damaged database");
+    assert!(agent.output().contains("putting it aside"), "{}", agent.output());
+    disk.free();
     stage.accounted(NAME, Duration::from_secs(60));
     stop(agent);
     Tally::of(run.count, "times 8,000 results")
