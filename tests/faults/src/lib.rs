@@ -5,6 +5,7 @@
 //! account of what was checked, a [`device`] that speaks as an agent and lies where it is told to, and the [`oracle`] that compares
 //! the accounts afterwards. Every line that a row prints tells the seed and the commit; a row that fails keeps its directory.
 
+pub mod busy;
 pub mod damage;
 pub mod device;
 pub mod fill;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use wire::Timestamp;
 
+use crate::busy::Watch;
 use crate::fill::{Filling, fill};
 use crate::proxy::{Link, Proxy};
 use crate::row::row;
@@ -55,40 +56,41 @@ fn received_ms(result: &Value) -> i64 {
     at.as_millis()
 }
 
-/// The first live result within 2 s of the hello, all that waited within 5 s.
+/// How quick one drain was, in milliseconds after the hello, and how much of the machine others used meanwhile.
+struct Drain {
+    last_ms: i64,
+    live_ms: i64,
+    recorded: usize,
+    others: u64,
+}
+
+impl Drain {
+    /// The first live result within 2 s of the hello, all that waited within 5 s.
+    fn is_quick(&self) -> bool {
+        self.live_ms <= 2_000 && self.last_ms <= 5_000
+    }
+}
+
+/// Each must be quick; one that was not while others used the machine is taken again, a few times.
 fn drained(run: &Run) -> Tally {
-    let (mut slowest, mut first_live, mut recorded) = (0, 0, 0);
+    let (mut slowest, mut first_live, mut recorded, mut again) = (0, 0, 0, 0);
     for _ in 0..run.count {
-        let stage = Stage::new("N17");
-        stage.apply_all(&stage.pages("dc1", 3));
-        filled(&stage, "edge-1", "dc1", 10_000, "up");
-        let proxy = Proxy::start(stage.port());
-        proxy.delay(Duration::from_millis(25));
-        let agent = stage.start("edge-1", &mut stage.agent_at("edge-1", &proxy.url()));
-        let hello =
-            until("it says hello", Duration::from_secs(60), || proxy.asked("/v1/hello").first().copied());
-        let hello_ms = now_ms() - hello.elapsed().as_millis() as i64;
-        stage.wait_for_result("edge-1", Duration::from_secs(60), |r| {
-            r["delivery"] == "live" && received_ms(r) >= hello_ms
-        });
-        until("all is sent", Duration::from_secs(60), || {
-            (stage.agent_view("edge-1")["pending"].as_u64()? < 100).then_some(())
-        });
-        pause(Duration::from_secs(1));
-        let stored = stage.stored("edge-1");
-        let after = |delivery: &str| {
-            let times = stored.iter().filter(|r| r["delivery"] == delivery).map(received_ms);
-            times.filter(|at| *at >= hello_ms).collect::<Vec<_>>()
-        };
-        let live = after("live").into_iter().min().expect("something is live") - hello_ms;
-        let buffered = after("buffered").into_iter().max().expect("10,000 were buffered") - hello_ms;
-        assert!(live <= 2_000, "the first live result came {live} ms after the hello");
-        assert!(buffered <= 5_000, "the last of 10,000 came {buffered} ms after the hello");
-        (slowest, first_live) = (slowest.max(buffered), first_live.max(live));
-        let whole = stage.whole("edge-1", Duration::from_secs(30));
-        assert!(whole.stored >= 10_000 && whole.missing == 0, "{whole:?}");
-        recorded += whole.recorded;
-        stop(agent);
+        let mut drain = drain();
+        for _ in 0..4 {
+            if drain.is_quick() || drain.others < BUSY {
+                break;
+            }
+            again += 1;
+            drain = self::drain();
+        }
+        let Drain { last_ms, live_ms, others, .. } = drain;
+        assert!(
+            drain.is_quick(),
+            "the last of 10,000 came {last_ms} ms after the hello, the first live result {live_ms} ms; others used {others} % \
+             of the machine"
+        );
+        (slowest, first_live) = (slowest.max(last_ms), first_live.max(live_ms));
+        recorded += drain.recorded;
     }
     let time = |ms: i64| Duration::from_millis(ms.unsigned_abs());
     Tally::of(run.count, "times 10,000")
@@ -96,6 +98,39 @@ fn drained(run: &Run) -> Tally {
         .took("first live after at most", time(first_live))
         .and(recorded as u64, "recorded")
         .and(0, "lost")
+        .and(again, "times measured again, because others used the machine")
+}
+
+fn drain() -> Drain {
+    let stage = Stage::new("N17");
+    stage.apply_all(&stage.pages("dc1", 3));
+    filled(&stage, "edge-1", "dc1", 10_000, "up");
+    let proxy = Proxy::start(stage.port());
+    proxy.delay(Duration::from_millis(25));
+    let agent = stage.start("edge-1", &mut stage.agent_at("edge-1", &proxy.url()));
+    let hello = until("it says hello", Duration::from_secs(60), || proxy.asked("/v1/hello").first().copied());
+    let hello_ms = now_ms() - hello.elapsed().as_millis() as i64;
+    // Nothing is asked of the control plane until it must be done: the answers would cost it the time that is measured.
+    let watch = Watch::begin([agent.pid(), stage.control().pid()]);
+    pause(Duration::from_secs(5).saturating_sub(hello.elapsed()));
+    let others = watch.others();
+    until("all is sent", Duration::from_secs(60), || {
+        (stage.agent_view("edge-1")["pending"].as_u64()? < 100).then_some(())
+    });
+    stage.wait_for_result("edge-1", Duration::from_secs(60), |r| {
+        r["delivery"] == "live" && received_ms(r) >= hello_ms
+    });
+    let stored = stage.stored("edge-1");
+    let after = |delivery: &str| {
+        let times = stored.iter().filter(|r| r["delivery"] == delivery).map(received_ms);
+        times.filter(|at| *at >= hello_ms).collect::<Vec<_>>()
+    };
+    let live_ms = after("live").into_iter().min().expect("something is live") - hello_ms;
+    let last_ms = after("buffered").into_iter().max().expect("10,000 were buffered") - hello_ms;
+    let whole = stage.whole("edge-1", Duration::from_secs(30));
+    assert!(whole.stored >= 10_000 && whole.missing == 0, "{whole:?}");
+    stop(agent);
+    Drain { last_ms, live_ms, recorded: whole.recorded, others }
 }
 
 /// The link is frozen, 10,000 wait: it ends within five seconds, and everything arrives later.
@@ -181,3 +216,6 @@ fn deleted(run: &Run) -> Tally {
         .and(0, "lost")
         .and(0, "rejected")
 }
+
+/// A share of the machine, in percent, that others may use without being to blame.
+const BUSY: u64 = 10;
