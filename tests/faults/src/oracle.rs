@@ -140,7 +140,8 @@ fn renumbered(line: &str) -> Option<Renumbered> {
 
 fn invented(stored: &[Value], target: &Target) -> Vec<String> {
     let mut up = BTreeMap::<&str, u64>::new();
-    for result in stored.iter().filter(|r| r["state"] == "up") {
+    // A monitor that was deleted goes by its id, and nobody knows its page any more.
+    for result in stored.iter().filter(|r| r["state"] == "up" && r["monitor"] != r["monitor_id"]) {
         *up.entry(result["monitor"].as_str().unwrap_or_default()).or_default() += 1;
     }
     up.into_iter()
