@@ -9,6 +9,7 @@
 //! [`Error::Missing`], which names the package. The rest runs inside this process on threads of its own.
 
 mod certificates;
+mod inspector;
 mod knot;
 mod leash;
 mod listener;
@@ -24,6 +25,7 @@ mod tinyproxy;
 mod tls;
 
 pub use certificates::{Authority, Identity, Shape};
+pub use inspector::Inspector;
 pub use knot::Knot;
 pub use leash::leash;
 pub use middlebox::{Middlebox, Upgrade};

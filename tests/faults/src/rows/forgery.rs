@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
 use rand::RngExt as _;
+use servers::{Authority, Inspector};
 use wire::signature::header;
 
-use crate::http::Message;
+use crate::http::{self, Message};
 use crate::proxy::{Fate, Proxy};
 use crate::row::row;
 use crate::rows::process::{returns, stop};
 use crate::rows::requests_only;
 use crate::{Row, Run, Stage, Tally, stage, until};
 
-pub(super) const ROWS: &[Row] =
-    &[row("N7 N8 N10 T12 T13", "forged, proxied, unsigned and broken answers", (40, 1_000), forged)];
+pub(super) const ROWS: &[Row] = &[
+    row("N7 N8 N10 T12 T13", "forged, proxied, unsigned and broken answers", (40, 1_000), forged),
+    row("N6 N7", "a proxy that inspects TLS", (12, 90), inspected),
+];
 
 /// Every other answer is somebody else's, of every kind in turn; checks go on, and in the end nothing is missing.
 fn forged(run: &Run) -> Tally {
@@ -25,8 +28,8 @@ fn forged(run: &Run) -> Tally {
     let monitors: Vec<_> = (0..lanes).flat_map(|lane| stage.pages(&format!("dc{lane}"), 3)).collect();
     stage.apply_all(&monitors);
     let by_kind = Mutex::new(vec![0_u64; KINDS.len()]);
-    let recorded =
-        run.side_by_side(lanes, |lane, rounds| lane_of_forgeries(&stage, run, lane, rounds, &by_kind));
+    let recorded = run
+        .side_by_side(lanes, |lane, rounds| lane_of_forgeries(&stage, run, (lane, rounds), &by_kind, None));
     let by_kind = by_kind.into_inner().expect("no lane panicked");
     for (kind, times) in KINDS.iter().zip(&by_kind) {
         assert!(*times > 0, "{kind} was never tried");
@@ -39,11 +42,31 @@ fn forged(run: &Run) -> Tally {
         .note("identity files unchanged")
 }
 
-fn lane_of_forgeries(stage: &Stage, run: &Run, lane: u64, rounds: u64, by_kind: &Mutex<Vec<u64>>) -> usize {
+/// One agent, lied to so many times; with an authority by a proxy that it trusts and that inspects its TLS.
+fn lane_of_forgeries(
+    stage: &Stage,
+    run: &Run,
+    (lane, rounds): (u64, u64),
+    by_kind: &Mutex<Vec<u64>>,
+    inspected_by: Option<&Authority>,
+) -> usize {
     let name = format!("edge-{lane}");
     let proxy = Proxy::start(stage.port());
     proxy.policy(requests_only(|_| Fate::Pass));
-    let agent = stage.enrol_at(&name, &format!("dc{lane}"), &proxy.url());
+    let inspector = inspected_by.map(|authority| {
+        let trusted = stage.write("ca.pem", &authority.pem());
+        (Inspector::start(authority, proxy.port()).expect("loopback has free ports"), trusted)
+    });
+    let token = stage.create_agent(&name, &format!("dc{lane}"));
+    let start = || match &inspector {
+        Some((inspector, trusted)) => {
+            let mut command = stage.agent_at(&name, &inspector.url());
+            command.arg("--ca-file").arg(trusted).env("PICKET_SETUP_TOKEN", &token);
+            stage.start(&name, &mut command)
+        }
+        None => stage.start(&name, stage.agent_at(&name, &proxy.url()).env("PICKET_SETUP_TOKEN", &token)),
+    };
+    let agent = start();
     stage.wait_for_result(&name, Duration::from_secs(60), |_| true);
     let identity = || stage::files(&stage.path(&name).join("identity"));
     let before = identity();
@@ -85,15 +108,57 @@ fn lane_of_forgeries(stage: &Stage, run: &Run, lane: u64, rounds: u64, by_kind: 
         assert!(identity() == before, "{name}: a file of the identity changed after one of {kinds:?}");
         done += batch;
         agent.kill();
-        agent = stage.start(&name, &mut stage.agent_at(&name, &proxy.url()));
+        agent = start();
     }
     proxy.policy(requests_only(|_| Fate::Pass));
     returns(stage, &name);
+    if inspector.is_some() {
+        replayed(stage, &proxy);
+        // The stream passes too, and carries what the requests did.
+        proxy.policy(|_| Fate::Pass);
+        agent.kill();
+        agent = start();
+        until("a stream is opened by the inspecting proxy", Duration::from_secs(60), || {
+            (proxy.streams().0 > 0).then_some(())
+        });
+        returns(stage, &name);
+    }
     let whole = stage.whole(&name, Duration::from_secs(90));
     assert_eq!(whole.missing, 0, "{name}: something was released without the control plane's word");
     stop(agent);
     assert!(identity() == before, "{name}: a file of the identity changed");
     whole.recorded
+}
+
+/// A proxy that reads everything, and is trusted by the agent: it changes nothing, and what it read is worth nothing to it.
+fn inspected(run: &Run) -> Tally {
+    let stage = Stage::new("inspected");
+    stage.apply_all(&stage.pages("dc0", 3));
+    let authority = Authority::new().expect("a key");
+    let by_kind = Mutex::new(vec![0_u64; KINDS.len()]);
+    let recorded = lane_of_forgeries(&stage, run, (0, run.count), &by_kind, Some(&authority));
+    Tally::of(run.count, "answers forged by a proxy that inspects TLS")
+        .and(0, "obeyed")
+        .and(0, "of the requests that it read accepted again")
+        .and(recorded as u64, "recorded")
+        .and(0, "lost")
+        .note("identity files unchanged")
+}
+
+/// Sends every request again that the proxy saw, token and signature included. A nonce and the answer to the same enrolment are no secret.
+fn replayed(stage: &Stage, proxy: &Proxy) {
+    let seen = proxy.exchanges();
+    let signed = seen.iter().filter(|e| !e.request.header(header::SIGNATURE).is_empty());
+    let answers: Vec<_> = signed
+        .map(|e| {
+            assert!(e.request.header("authorization").starts_with("Bearer "), "the proxy reads the token");
+            let answer = http::send(stage.port(), &e.request.raw, e.request.method()).expect("it answers");
+            (e.request.start.clone(), answer.status())
+        })
+        .collect();
+    assert!(answers.len() > 3, "the proxy saw {} signed requests", answers.len());
+    let accepted: Vec<_> = answers.iter().filter(|(_, status)| *status < 400).collect();
+    assert!(accepted.is_empty(), "accepted again: {accepted:?}");
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
