@@ -1,4 +1,4 @@
-//! P1, P5, P6: kill -9 in the middle of everything, two agents on one directory, a copied directory.
+//! P1, P4–P6: kill -9 in the middle of everything, a loop of restarts, two agents on one directory, a copied directory.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ pub(super) const ROWS: &[Row] = &[
     row("P1", "kill -9 while checking and draining", (30, 600), kills),
     row("P1", "kill -9 while rotating", (15, 200), rotating),
     row("P1", "kill -9 while enrolling", (15, 200), enrolling),
+    row("P4", "an agent that ends at every start", (12, 15), restarts),
     row("P5", "two agents on one directory", (10, 100), two_agents),
     row("P6", "a copied data directory", (10, 100), forks),
 ];
@@ -128,6 +129,44 @@ fn enrolling(run: &Run) -> Tally {
     let Ok(serde_json::Value::Array(all)) = stage.try_get("/v1/agents") else { panic!("agents are a list") };
     assert_eq!(all.len() as u64, agents, "each setup token made one agent");
     Tally::of(kills, "kills").and(agents, "agents").and(0, "lock-outs")
+}
+
+/// Whoever supervises it starts it again at once, each time; from the fifth start on it waits, twice as long each time, before it asks
+/// anything of anybody. Repaired, it waits once more and goes on.
+fn restarts(run: &Run) -> Tally {
+    let stage = Stage::new("P4");
+    stage.apply_all(&stage.pages("dc1", 3));
+    let proxy = Proxy::start(stage.port());
+    let token = stage.create_agent("edge-1", "dc1");
+    let command = || {
+        let mut command = stage.agent_at("edge-1", &proxy.url());
+        command.env("PICKET_SETUP_TOKEN", &token).env("PICKET_START_WAIT_MS", "40");
+        command
+    };
+    let mut waited = Duration::ZERO;
+    for start in 1..=run.count {
+        let before = proxy.asked("/v1/").len();
+        let begun = Instant::now();
+        let mut agent = stage.start("edge-1", command().env("FAILPOINTS", "agent.runner=5*off->panic"));
+        let wait = if start < 5 { Duration::ZERO } else { Duration::from_millis(40 << (start - 5)) };
+        while begun.elapsed() < wait {
+            assert!(agent.runs(), "start {start} waits for {wait:?}, and ended after {:?}", begun.elapsed());
+            assert_eq!(proxy.asked("/v1/").len(), before, "start {start} asks something while it waits");
+            pause(Duration::from_millis(5));
+        }
+        assert_eq!(agent.ends(Duration::from_secs(60)).code(), Some(70), "start {start}\n{}", agent.output());
+        waited += wait;
+        assert!(proxy.asked("/v1/hello").len() as u64 <= start, "more than one hello a start");
+    }
+    let agent = stage.start("edge-1", &mut command());
+    returns(&stage, "edge-1");
+    stop(agent);
+    let whole = stage.whole("edge-1", Duration::from_secs(60));
+    Tally::of(run.count, "starts")
+        .and(proxy.asked("/v1/hello").len() as u64, "hellos")
+        .took("waited in all", waited)
+        .and(whole.recorded as u64, "recorded")
+        .and(0, "lost")
 }
 
 /// The second agent on a directory ends with 73, at once, and the first does not notice.
