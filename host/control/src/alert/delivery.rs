@@ -51,9 +51,20 @@ pub(crate) async fn deliver(control: Arc<Control>) {
 }
 
 async fn try_once(control: Arc<Control>, clients: Clients, parcel: Parcel) {
-    let sent = AssertUnwindSafe(send(&control, &clients, &parcel)).catch_unwind().await;
+    // Up to the note nothing may end this task: the parcel would be under way for ever.
+    let told = AssertUnwindSafe(send_and_tell(&control, &clients, &parcel)).catch_unwind().await;
     let outcome =
-        sent.unwrap_or_else(|_| Outcome::Failed("the control plane failed at this event".into(), None));
+        told.unwrap_or_else(|_| Outcome::Failed("the control plane failed at this event".into(), None));
+    let noted = blocking(&control, move |c| {
+        c.tried(&parcel, &outcome);
+        Ok(())
+    });
+    // A failure is in the log already, and the parcel is tried again.
+    let _ = noted.await;
+}
+
+async fn send_and_tell(control: &Arc<Control>, clients: &Clients, parcel: &Parcel) -> Outcome {
+    let outcome = send(control, clients, parcel).await;
     let (event, channel) = (parcel.event, parcel.channel.as_str());
     match &outcome {
         Outcome::Delivered => {
@@ -65,12 +76,7 @@ async fn try_once(control: Arc<Control>, clients: Clients, parcel: Parcel) {
         }
         Outcome::Refused(why) => tracing::warn!(%event, channel, why, "an alert is not delivered"),
     }
-    let noted = blocking(&control, move |c| {
-        c.tried(&parcel, &outcome);
-        Ok(())
-    });
-    // A failure is in the log already, and the parcel is tried again.
-    let _ = noted.await;
+    outcome
 }
 
 async fn send(control: &Arc<Control>, clients: &Clients, parcel: &Parcel) -> Outcome {
