@@ -108,9 +108,7 @@ impl Control {
         };
         failpoint::hit("control.ingest.before");
         let arrived = self.store.ingest(&batch).map_err(|e| failed(&e))?;
-        failpoint::hit("control.ingest.after");
-        self.remember(&registry, &rows, &gaps);
-        heard.keep(self);
+        // At once: were it forgotten by a panic, the same results would be taken for repeated ones.
         progress.cursors.insert(agent.id, cursor);
         let stands = progress.ahead.entry(agent.id).or_default();
         stands.extend(ahead);
@@ -119,6 +117,9 @@ impl Control {
             let at = progress.latest.entry(row.result.monitor_id).or_default();
             at.insert(row.location.clone(), row.clone());
         }
+        failpoint::hit("control.ingest.after");
+        self.remember(&registry, &rows, &gaps);
+        heard.keep(self);
         self.arrived.send_if_modified(|last| std::mem::replace(last, arrived) != arrived);
         Ok(cursor)
     }

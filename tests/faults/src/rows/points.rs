@@ -21,7 +21,35 @@ use crate::{Process, Row, Run, Stage, Tally, pause};
 pub(super) const ROWS: &[Row] = &[
     row("T2 T5", "kill at every named point", (1, 1), each_point),
     row("T2 T5", "kill at every pair of points", (0, 1), each_pair),
+    row("P8", "panic at every named point", (1, 1), each_panic),
 ];
+
+/// What happens at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The process is gone at once, as after `kill -9`.
+    Killed,
+    /// Whatever comes by panics, once: the part is started again, or the process ends and is.
+    Panic,
+}
+
+impl End {
+    /// In the words of `FAILPOINTS`.
+    fn order(self) -> &'static str {
+        match self {
+            Self::Killed => "return",
+            Self::Panic => "1*panic",
+        }
+    }
+
+    /// What the log says then.
+    fn told(self, point: &str) -> String {
+        match self {
+            Self::Killed => format!("killed at {point}\n"),
+            Self::Panic => format!("failpoint {point} panic"),
+        }
+    }
+}
 
 /// What an agent lives through, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +85,7 @@ fn each_point(run: &Run) -> Tally {
     let points = points();
     assert!(points.len() > 20, "{points:?}");
     let all: Vec<Vec<&str>> = points.iter().map(|point| vec![point.as_str()]).collect();
-    let recorded = lives(run, &all);
+    let recorded = lives(run, &all, End::Killed);
     Tally::of(all.len() as u64, "points")
         .and(all.len() as u64, "hit")
         .and(recorded, "recorded")
@@ -72,7 +100,7 @@ fn each_pair(run: &Run) -> Tally {
     for (n, first) in points.iter().enumerate() {
         all.extend(points[n + 1..].iter().map(|second| vec![first.as_str(), second.as_str()]));
     }
-    let recorded = lives(run, &all);
+    let recorded = lives(run, &all, End::Killed);
     Tally::of(all.len() as u64, "pairs of points")
         .and(2 * all.len() as u64, "hit")
         .and(recorded, "recorded")
@@ -80,13 +108,25 @@ fn each_pair(run: &Run) -> Tally {
         .and(0, "lock-outs")
 }
 
+/// Each once: a fault of ours is said and survived, wherever it is.
+fn each_panic(run: &Run) -> Tally {
+    let points = points();
+    let all: Vec<Vec<&str>> = points.iter().map(|point| vec![point.as_str()]).collect();
+    let recorded = lives(run, &all, End::Panic);
+    Tally::of(all.len() as u64, "points")
+        .and(all.len() as u64, "panics")
+        .and(recorded, "recorded")
+        .and(0, "lost")
+        .and(0, "lock-outs")
+}
+
 /// A life for each list of points, some side by side. Gives what was recorded in all of them.
-fn lives(run: &Run, all: &[Vec<&str>]) -> u64 {
+fn lives(run: &Run, all: &[Vec<&str>], end: End) -> u64 {
     let lanes = 3;
     let run = Run { count: all.len() as u64, ..*run };
     let recorded = run.side_by_side(lanes, |lane, _| {
         let mine = all.iter().skip(lane as usize).step_by(lanes as usize);
-        mine.map(|points| Life::new(points).live()).sum::<u64>()
+        mine.map(|points| Life::new(points, end).live()).sum::<u64>()
     });
     recorded.iter().sum()
 }
@@ -94,7 +134,8 @@ fn lives(run: &Run, all: &[Vec<&str>]) -> u64 {
 /// One agent and its control plane, which die at the points that are armed.
 struct Life {
     stage: Stage,
-    /// Points that nobody died at yet.
+    end: End,
+    /// Points that nobody came by yet.
     armed: BTreeSet<String>,
     acts: BTreeSet<Act>,
     setup_token: String,
@@ -104,7 +145,7 @@ struct Life {
 }
 
 impl Life {
-    fn new(points: &[&str]) -> Self {
+    fn new(points: &[&str], end: End) -> Self {
         let mut stage = Stage::new("T5");
         stage.apply_all(&stage.pages("dc1", 4));
         let setup_token = stage.create_agent("edge-1", "dc1");
@@ -113,7 +154,7 @@ impl Life {
         stage.kill_control();
         stage.give("PICKET_SECRET_OPS", SECRET);
         let hook = Hook::start(SECRET);
-        let mut life = Self { stage, armed, acts, setup_token, agent: None, hook };
+        let mut life = Self { stage, end, armed, acts, setup_token, agent: None, hook };
         life.start_control();
         life
     }
@@ -233,6 +274,9 @@ impl Life {
                 self.buried();
                 self.start_control();
             }
+            if self.end == End::Panic {
+                self.look();
+            }
             if done(&self.stage) && !self.expected(act) {
                 return;
             }
@@ -248,17 +292,26 @@ impl Life {
 
     /// Somebody died: at a point that was armed, and at no other.
     fn buried(&mut self) {
-        let before = self.armed.len();
+        if self.end == End::Killed {
+            let before = self.armed.len();
+            self.look();
+            let armed = &self.armed;
+            assert!(armed.len() < before, "somebody died who was not killed; armed is {armed:?}");
+        }
+    }
+
+    /// Crosses out the points that the logs tell of.
+    fn look(&mut self) {
         for log in ["edge-1.log", "control.log"] {
             let text = std::fs::read(self.stage.path(log)).unwrap_or_default();
             let text = String::from_utf8_lossy(&text).into_owned();
-            self.armed.retain(|point| !text.contains(&format!("killed at {point}\n")));
+            self.armed.retain(|point| !text.contains(&self.end.told(point)));
         }
-        assert!(self.armed.len() < before, "somebody died who was not killed; armed is {:?}", self.armed);
     }
 
     fn failpoints(&self) -> String {
-        self.armed.iter().map(|point| format!("{point}=return")).collect::<Vec<_>>().join(";")
+        let order = |point: &String| format!("{point}={}", self.end.order());
+        self.armed.iter().map(order).collect::<Vec<_>>().join(";")
     }
 
     fn start_control(&mut self) {
