@@ -25,6 +25,7 @@ mod hello;
 mod lanes;
 pub(crate) mod lease;
 mod machine;
+mod names;
 pub(crate) mod proxy;
 pub(crate) mod pushes;
 mod releases;

@@ -14,6 +14,7 @@ use reqwest::{Certificate, Method, StatusCode, Upgraded, Url};
 use wire::BODY_LIMIT;
 use wire::signature::header;
 
+use super::names::Names;
 use super::proxy::{Chosen, Proxy};
 use super::retry_after;
 use crate::{Error, clock};
@@ -74,8 +75,10 @@ impl Transport {
         if let Some(proxy) = &proxy {
             tracing::info!(proxy = proxy.address(), "the control plane is reached by a proxy");
         }
+        let names = Names::default();
         let builder = || {
             let mut builder = reqwest::Client::builder()
+                .dns_resolver(names.clone())
                 .connect_timeout(CONNECT)
                 .redirect(Policy::none())
                 .no_gzip()

@@ -19,7 +19,7 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// Whether the agent says that it reaches its control plane.
-fn connected(stage: &Stage, name: &str) -> bool {
+pub(super) fn connected(stage: &Stage, name: &str) -> bool {
     let state = std::fs::read(stage.path(name).join("state.json")).unwrap_or_default();
     serde_json::from_slice::<serde_json::Value>(&state).is_ok_and(|state| state["connected"] == true)
 }

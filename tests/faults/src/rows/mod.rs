@@ -13,6 +13,7 @@ mod disk;
 mod drain;
 mod forgery;
 mod link;
+mod names;
 mod points;
 mod power;
 mod process;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Row> {
         signed::ROWS,
         stream::ROWS,
         link::ROWS,
+        names::ROWS,
         drain::ROWS,
         age::ROWS,
         tls::ROWS,

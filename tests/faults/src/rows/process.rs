@@ -14,7 +14,7 @@ pub(super) const ROWS: &[Row] = &[
     row("P1", "kill -9 while checking and draining", (30, 600), kills),
     row("P1", "kill -9 while rotating", (15, 200), rotating),
     row("P1", "kill -9 while enrolling", (15, 200), enrolling),
-    row("P4", "an agent that ends at every start", (12, 15), restarts),
+    row("P4", "an agent that ends at every start", (8, 15), restarts),
     row("P5", "two agents on one directory", (10, 100), two_agents),
     row("P6", "a copied data directory", (10, 100), forks),
 ];
