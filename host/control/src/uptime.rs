@@ -251,12 +251,13 @@ impl Control {
     pub(crate) fn remember(&self, registry: &Registry, rows: &[Row], gaps: &[KeptGap]) {
         let mut memos = lock(&self.memos);
         for row in rows {
-            memos.touch(row.result.monitor_id, row.at());
+            memos.touch(row.result.monitor_id, row.agent, row.at());
         }
-        // A gap does not say whose results it swallowed.
-        if let Some(first) = gaps.iter().filter_map(|kept| kept.gap.first_at).min() {
+        // A gap does not say whose results it swallowed, only on which agent.
+        let month = self.now().wall.plus_millis(-LONGEST_MS);
+        if let Some(Lost { agent, from, .. }) = lost(gaps.to_vec(), month).first() {
             for monitor in registry.monitors.values() {
-                memos.touch(monitor.id, first.plus_millis(-millis(monitor.timeout_ms)));
+                memos.lose(monitor.id, *agent, from.plus_millis(-millis(monitor.timeout_ms)));
             }
         }
     }

@@ -3,9 +3,9 @@
 //! A memo is a statement about the time up to a moment. A result, however late it comes, changes only what is known from its own
 //! time on, so whatever arrives cuts the statement back to there, and the next look learns from there on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use wire::{MonitorId, Timestamp};
+use wire::{AgentId, MonitorId, Timestamp};
 
 use super::{LONGEST_MS, Lost, Segment, extend, segments};
 use crate::judge;
@@ -18,13 +18,16 @@ pub(crate) struct Memo {
     pub(super) upto: Timestamp,
     /// By location, oldest first.
     pub(super) segments: HashMap<String, Vec<Segment>>,
+    /// On which agents it ran, as far as this knows.
+    agents: HashSet<AgentId>,
     /// Which taking this is of: only the last one is put back.
     taken: u64,
 }
 
 impl Default for Memo {
     fn default() -> Self {
-        Self { upto: Timestamp::from_millis(i64::MIN), segments: HashMap::new(), taken: 0 }
+        let upto = Timestamp::from_millis(i64::MIN);
+        Self { upto, segments: HashMap::new(), agents: HashSet::new(), taken: 0 }
     }
 }
 
@@ -43,6 +46,7 @@ impl Memo {
         let mut heard = HashMap::<&str, Vec<&Point>>::new();
         for point in points {
             heard.entry(&point.location).or_default().push(point);
+            self.agents.insert(point.agent);
         }
         for (location, points) in heard {
             let known = self.segments.entry(location.to_owned()).or_default();
@@ -75,13 +79,31 @@ impl Memo {
 pub(crate) struct Memos {
     kept: HashMap<MonitorId, Memo>,
     touched: HashMap<MonitorId, Timestamp>,
+    /// On which agents each monitor ran since the start; what was read of it before is in its memo.
+    heard: HashMap<MonitorId, HashSet<AgentId>>,
     taken: u64,
 }
 
 impl Memos {
-    /// Something arrived that tells of this time. Whoever reads the history just now may have missed it, so it counts for what they
+    /// A result arrived that tells of this time. Whoever reads the history just now may have missed it, so it counts for what they
     /// put back, too.
-    pub(crate) fn touch(&mut self, monitor: MonitorId, at: Timestamp) {
+    pub(crate) fn touch(&mut self, monitor: MonitorId, agent: AgentId, at: Timestamp) {
+        self.heard.entry(monitor).or_default().insert(agent);
+        self.mark(monitor, at);
+    }
+
+    /// Results of an agent from this time on will never come. That says nothing of a monitor that never ran there, and so much is only
+    /// known of one whose history was read.
+    pub(crate) fn lose(&mut self, monitor: MonitorId, agent: AgentId, at: Timestamp) {
+        let read =
+            self.kept.get(&monitor).is_some_and(|memo| self.has(monitor) && memo.agents.contains(&agent));
+        let heard = self.heard.get(&monitor).is_some_and(|agents| agents.contains(&agent));
+        if read || heard || !self.has(monitor) {
+            self.mark(monitor, at);
+        }
+    }
+
+    fn mark(&mut self, monitor: MonitorId, at: Timestamp) {
         let earliest = self.touched.entry(monitor).or_insert(at);
         *earliest = at.min(*earliest);
     }
@@ -113,5 +135,6 @@ impl Memos {
     pub(crate) fn forget(&mut self, monitor: MonitorId) {
         self.kept.remove(&monitor);
         self.touched.remove(&monitor);
+        self.heard.remove(&monitor);
     }
 }

@@ -1,4 +1,5 @@
 use uuid::Uuid;
+use wire::MonitorId;
 use wire::results::Delivery;
 
 use super::*;
@@ -24,6 +25,10 @@ fn point(s: i64, state: State) -> Point {
 fn heard(s: i64, state: State, agent: u128, location: &str) -> Point {
     let agent = AgentId(Uuid::from_u128(agent));
     Point { at: at(s), state, delivery: Delivery::Live, agent, location: location.into() }
+}
+
+fn agent(n: u128) -> AgentId {
+    AgentId(Uuid::from_u128(n))
 }
 
 fn lost(agent: u128, from: i64, to: i64) -> Lost {
@@ -204,10 +209,10 @@ fn what_is_learned_bit_by_bit_and_out_of_order_comes_to_what_is_learned_at_once(
 #[test]
 fn a_result_that_comes_while_the_history_is_read_is_not_missed() {
     let (id, mut memos) = (subject().id, Memos::default());
-    memos.touch(id, at(-10));
+    memos.touch(id, agent(1), at(-10));
     let mut memo = memos.take(id);
     memo.learn(&paces(&subject()), &[], &[], at(0));
-    memos.touch(id, at(-60));
+    memos.touch(id, agent(1), at(-60));
     memos.put(id, memo);
     assert_eq!(memos.take(id).upto, at(-60));
 }
@@ -217,12 +222,31 @@ fn of_two_who_read_a_history_the_one_that_missed_a_result_does_not_have_the_last
     let (id, mut memos) = (subject().id, Memos::default());
     let mut slow = memos.take(id);
     slow.learn(&paces(&subject()), &[], &[], at(0));
-    memos.touch(id, at(-60));
+    memos.touch(id, agent(1), at(-60));
     let mut quick = memos.take(id);
     quick.learn(&paces(&subject()), &[point(-60, State::Down)], &[], at(0));
     memos.put(id, quick);
     memos.put(id, slow);
     assert_eq!(figures(&memos.take(id).uptimes(&subject(), at(0)).all[0]).3, 60, "seconds down");
+}
+
+#[test]
+fn a_gap_of_one_agent_leaves_alone_what_is_known_of_monitors_that_ran_on_others() {
+    let [mine, taken_over, other, unread] = [1, 2, 3, 4].map(|n| MonitorId(Uuid::from_u128(n)));
+    let mut memos = Memos::default();
+    for (id, by) in [(mine, 1), (taken_over, 2), (other, 2)] {
+        let mut memo = memos.take(id);
+        memo.learn(&paces(&subject()), &[heard(-700, State::Up, by, "dc1")], &[], at(0));
+        memos.put(id, memo);
+    }
+    memos.touch(taken_over, agent(1), at(-10));
+    // Somebody reads just now what nobody read before.
+    let mut reading = memos.take(unread);
+    reading.learn(&paces(&subject()), &[heard(-700, State::Up, 1, "dc1")], &[], at(0));
+    [mine, taken_over, other, unread].iter().for_each(|id| memos.lose(*id, agent(1), at(-500)));
+    memos.put(unread, reading);
+    let known = [mine, taken_over, other, unread].map(|id| memos.take(id).upto);
+    assert_eq!(known, [at(-500), at(-500), at(0), at(-500)]);
 }
 
 #[test]
