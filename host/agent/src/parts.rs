@@ -96,7 +96,7 @@ impl Parts {
 
         let (stop_runner, mut runner_stopped) = oneshot::channel();
         let (stop_recorder, mut recorder_stopped) = oneshot::channel();
-        let recording = results.clone();
+        let mut courier = results.courier();
         let (stop_uplink, mut uplink_stopped) = oneshot::channel();
         let mut sessions = uplink.sessions();
         Ok(Self {
@@ -125,7 +125,7 @@ impl Parts {
                     .await;
             })),
             recorder: tokio::spawn(keep("recorder", panics.clone(), async move || {
-                recording.work(&mut recorder_stopped).await;
+                courier.work(&mut recorder_stopped).await;
             })),
             uplink: tokio::spawn(keep("uplink", panics, async move || {
                 if looping && timeout(restarts::QUIET, &mut uplink_stopped).await.is_ok() {

@@ -10,8 +10,9 @@ mod waiting;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use spool::{Disk, Entry, Loss, Position, Reason, Spool};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -33,6 +34,19 @@ struct Shared {
     trouble: Mutex<Option<String>>,
     /// The trouble began, changed or ended.
     turned: Notify,
+}
+
+/// Hands to the spool what runs left. What is on its way outlives a panic here.
+pub(crate) struct Courier {
+    recorder: Recorder,
+    /// Each says whether the disk took its result.
+    under_way: FuturesUnordered<BoxFuture<'static, bool>>,
+}
+
+/// A result on its way to the disk: dropped without an answer, it waits again.
+struct UnderWay {
+    recorder: Recorder,
+    finished: Option<Finished>,
 }
 
 /// How it stands with what is finished and not recorded.
@@ -65,35 +79,9 @@ impl Recorder {
         self.0.come.notify_one();
     }
 
-    /// Hands results to the spool until `stop`, then until nothing is left.
-    pub(crate) async fn work(&self, stop: &mut oneshot::Receiver<()>) {
-        self.waiting().begin_again();
-        let mut under_way = FuturesUnordered::new();
-        let (mut stopping, mut pause) = (false, None);
-        loop {
-            if pause.is_none() {
-                pause = self.tell_losses().await.err().map(|()| Instant::now() + RETRY);
-            }
-            while pause.is_none()
-                && under_way.len() < AT_ONCE
-                && let Some(finished) = self.next()
-            {
-                under_way.push(self.append(finished));
-            }
-            if stopping && under_way.is_empty() && self.waiting().is_empty() {
-                return;
-            }
-            tokio::select! {
-                Some(taken) = under_way.next() => {
-                    if !taken {
-                        pause = Some(Instant::now() + RETRY);
-                    }
-                }
-                () = self.0.come.notified() => {}
-                () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
-                _ = &mut *stop, if !stopping => stopping = true,
-            }
-        }
+    /// Who hands results to the spool; there is to be one.
+    pub(crate) fn courier(&self) -> Courier {
+        Courier { recorder: self.clone(), under_way: FuturesUnordered::new() }
     }
 
     /// How it stands.
@@ -144,37 +132,13 @@ impl Recorder {
         }
     }
 
-    fn next(&self) -> Option<Finished> {
-        self.waiting().next()
-    }
-
-    /// Hands one over; says whether the disk took it.
-    async fn append(&self, finished: Finished) -> bool {
-        let monitor = finished.monitor.clone();
-        match self.0.spool.append(finished.entry.clone()).await {
-            Ok(at) => {
-                self.recorded(&monitor, at);
-                true
-            }
-            Err(error @ spool::Error::TooLarge { .. }) => {
-                tracing::error!(monitor = &*monitor, %error, "a result cannot be recorded");
-                let mut waiting = self.waiting();
-                waiting.done();
-                waiting.lose(Loss::of(&finished.entry, Reason::Rejected));
-                true
-            }
-            Err(error) => {
-                self.refused(&error);
-                let reason = self.reason();
-                self.waiting().back(finished, reason);
-                false
-            }
-        }
+    fn next(&self) -> Option<UnderWay> {
+        let finished = self.waiting().next()?;
+        Some(UnderWay { recorder: self.clone(), finished: Some(finished) })
     }
 
     fn recorded(&self, monitor: &str, at: Position) {
         tracing::debug!(monitor, epoch = at.epoch, seq = at.seq, "recorded");
-        self.waiting().done();
         if lock(&self.0.trouble).take().is_some() {
             tracing::info!("results are recorded again");
             self.0.turned.notify_one();
@@ -220,6 +184,77 @@ impl Recorder {
     }
 }
 
+impl Courier {
+    /// Hands results over until `stop`, then until nothing is left.
+    pub(crate) async fn work(&mut self, stop: &mut oneshot::Receiver<()>) {
+        let Self { recorder, under_way } = self;
+        let (mut stopping, mut pause) = (false, None);
+        loop {
+            if pause.is_none() {
+                pause = recorder.tell_losses().await.err().map(|()| Instant::now() + RETRY);
+            }
+            while pause.is_none()
+                && under_way.len() < AT_ONCE
+                && let Some(next) = recorder.next()
+            {
+                under_way.push(next.append().boxed());
+            }
+            if stopping && under_way.is_empty() && recorder.waiting().is_empty() {
+                return;
+            }
+            tokio::select! {
+                Some(taken) = under_way.next() => {
+                    if !taken {
+                        pause = Some(Instant::now() + RETRY);
+                    }
+                }
+                () = recorder.0.come.notified() => {}
+                () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
+                _ = &mut *stop, if !stopping => stopping = true,
+            }
+        }
+    }
+}
+
+impl UnderWay {
+    /// Hands it over; says whether the disk took it.
+    async fn append(mut self) -> bool {
+        let Some(Finished { monitor, entry, .. }) = self.finished.clone() else { return true };
+        let recorder = self.recorder.clone();
+        match recorder.0.spool.append(entry.clone()).await {
+            Ok(at) => {
+                self.answered();
+                recorder.recorded(&monitor, at);
+                true
+            }
+            Err(error @ spool::Error::TooLarge { .. }) => {
+                self.answered();
+                tracing::error!(monitor = &*monitor, %error, "a result cannot be recorded");
+                recorder.waiting().lose(Loss::of(&entry, Reason::Rejected));
+                true
+            }
+            Err(error) => {
+                recorder.refused(&error);
+                false
+            }
+        }
+    }
+
+    fn answered(&mut self) {
+        self.finished = None;
+        self.recorder.waiting().done();
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(finished) = self.finished.take() {
+            let reason = self.recorder.reason();
+            self.recorder.waiting().back(finished, reason);
+        }
+    }
+}
+
 /// A panic elsewhere leaves numbers, not invariants.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -261,9 +296,39 @@ mod tests {
         (0..900).for_each(|n| recorder.record("shop", entry(n)));
         let (stop, mut stopped) = oneshot::channel();
         drop(stop);
-        recorder.work(&mut stopped).await;
+        recorder.courier().work(&mut stopped).await;
         assert_eq!(recorder.0.spool.status().recorded.seq, 900);
         assert_eq!(recorder.held(), Held { results: 0, lost: 0, degraded: None });
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_the_way_to_the_disk_loses_nothing_and_records_nothing_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = spool::Settings { reserve_bytes: 0, ..spool::Settings::at(dir.path().join("spool")) };
+        let recorder = Recorder::new(Spool::open(settings).unwrap());
+        (0..900).for_each(|n| recorder.record("shop", entry(n)));
+        let mut courier = recorder.courier();
+        let (stop, mut stopped) = oneshot::channel();
+        // What a panic leaves is what a work that was dropped leaves.
+        assert!(courier.work(&mut stopped).now_or_never().is_none());
+        assert_eq!(recorder.held().results, 900);
+        drop(stop);
+        courier.work(&mut stopped).await;
+        assert_eq!(recorder.0.spool.status().recorded.seq, 900);
+        assert_eq!(recorder.held(), Held { results: 0, lost: 0, degraded: None });
+    }
+
+    #[tokio::test]
+    async fn a_result_that_is_dropped_without_an_answer_waits_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = spool::Settings { reserve_bytes: 0, ..spool::Settings::at(dir.path().join("spool")) };
+        let recorder = Recorder::new(Spool::open(settings).unwrap());
+        (0..3).for_each(|n| recorder.record("shop", entry(n)));
+        let (first, second) = (recorder.next().unwrap(), recorder.next().unwrap());
+        drop(second.append());
+        drop(first);
+        let order: Vec<_> = std::iter::from_fn(|| recorder.waiting().next()).map(|f| f.entry.at_ms).collect();
+        assert_eq!(order, [0, 1, 2]);
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -276,7 +341,7 @@ mod tests {
         let recorder = Recorder::new(Spool::open_or_wait(settings).unwrap());
         let working = recorder.clone();
         let (_stop, mut stopped) = oneshot::channel();
-        let task = tokio::spawn(async move { working.work(&mut stopped).await });
+        let task = tokio::spawn(async move { working.courier().work(&mut stopped).await });
         recorder.record("shop", entry(0));
         seconds_until(async || recorder.held().degraded.is_some()).await;
         (1..1_030).for_each(|n| recorder.record("shop", entry(n)));

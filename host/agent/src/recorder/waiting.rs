@@ -67,11 +67,6 @@ impl Waiting {
         self.fit(reason);
     }
 
-    /// Nothing is on its way any more, however that came.
-    pub(super) fn begin_again(&mut self) {
-        self.under_way = 0;
-    }
-
     /// A result that will never be recorded.
     pub(super) fn lose(&mut self, loss: Loss) {
         match self.losses.iter_mut().find(|known| known.reason == loss.reason) {
