@@ -112,7 +112,10 @@ pub(crate) async fn follow(
         failpoint::hit("agent.follow");
         let usable =
             |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|session| !session.is_lost());
-        let Ok(session) = sessions.wait_for(usable).await.map(|session| session.clone()) else { return };
+        let Ok(session) = sessions.wait_for(usable).await.map(|session| session.clone()) else {
+            // The uplink ended, and says why itself.
+            return std::future::pending().await;
+        };
         let Some(session) = session else { continue };
         let begun = Instant::now();
         match client.configuration(&session, etag.as_deref()).await {

@@ -58,9 +58,9 @@ impl Pushes {
         loop {
             self.client.leave_stream();
             let usable = |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|s| !s.is_lost());
-            let session = match self.sessions.wait_for(usable).await {
-                Ok(session) => session.clone(),
-                Err(_) => return,
+            let Ok(session) = self.sessions.wait_for(usable).await.map(|session| session.clone()) else {
+                // The uplink ended, and says why itself.
+                return std::future::pending().await;
             };
             let Some(session) = session else { continue };
             self.numbers.begin(session.lease());
