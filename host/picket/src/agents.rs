@@ -8,7 +8,7 @@ use wire::Timestamp;
 use wire::admin::{AgentCreated, AgentView, CreateAgent};
 use wire::event::AgentEvent;
 
-use crate::client::{self, Access, Client};
+use crate::client::{self, Access, Client, Named};
 use crate::failure::{Failure, exit};
 use crate::output::{self, Columns, Entry};
 
@@ -47,32 +47,17 @@ enum Verb {
         access: Access,
     },
     /// Ask an agent for a new token now, should somebody have read the one it has; it makes at most one a minute
-    Rotate {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        agent: String,
-        #[command(flatten)]
-        access: Access,
-    },
+    Rotate(Named),
     /// Revoke an agent: it stops within a minute, and keeps its identity and what it recorded until it is approved
     Revoke {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        agent: String,
         /// Do not ask
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        access: Access,
+        agent: Named,
     },
     /// Approve an agent: one that was revoked, or one that was silent for more than 90 days
-    Approve {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        agent: String,
-        #[command(flatten)]
-        access: Access,
-    },
+    Approve(Named),
     /// Show what befell the identities of agents, newest first: rotations, recoveries, copies, stolen tokens
     Events {
         /// Only of this agent
@@ -88,13 +73,7 @@ enum Verb {
         access: Access,
     },
     /// Delete an agent: it is refused from now on, its results stay
-    Delete {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        agent: String,
-        #[command(flatten)]
-        access: Access,
-    },
+    Delete(Named),
 }
 
 pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure> {
@@ -124,29 +103,29 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
                 }
             }
         }
-        Verb::Rotate { agent, access } => {
-            let path = format!("/agents/{}/rotate", client::segment(&agent));
-            let view: AgentView = access.client(matches)?.post(&path, &()).await?;
+        Verb::Rotate(agent) => {
+            let path = agent.path("agents", "/rotate");
+            let view: AgentView = agent.access.client(matches)?.post(&path, &()).await?;
             output::line(&format!(
                 "{} is asked: `picket agents events {}` tells when it is done",
                 view.agent, view.agent
             ))?;
         }
-        Verb::Revoke { agent, yes, access } => {
-            let client = access.client(matches)?;
-            if !yes && !confirmed(&agent)? {
+        Verb::Revoke { yes, agent } => {
+            let path = agent.path("agents", "/revoke");
+            let client = agent.access.client(matches)?;
+            if !yes && !confirmed(&agent.name)? {
                 return Ok(exit::GENERAL);
             }
-            let path = format!("/agents/{}/revoke", client::segment(&agent));
             let view: AgentView = client.post(&path, &()).await?;
             output::line(&format!(
                 "{} revoked: `picket agents approve {}` lifts it",
                 view.agent, view.agent
             ))?;
         }
-        Verb::Approve { agent, access } => {
-            let path = format!("/agents/{}/approve", client::segment(&agent));
-            let view: AgentView = access.client(matches)?.post(&path, &()).await?;
+        Verb::Approve(agent) => {
+            let path = agent.path("agents", "/approve");
+            let view: AgentView = agent.access.client(matches)?.post(&path, &()).await?;
             output::line(&format!("{} approved: it goes on within a minute", view.agent))?;
         }
         Verb::Events { agent, limit, json, access } => {
@@ -164,9 +143,10 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
                 output::line(&told(&events, Columns::new(EVENT_HEADINGS)))?;
             }
         }
-        Verb::Delete { agent, access } => {
-            access.client(matches)?.delete(&format!("/agents/{}", client::segment(&agent))).await?;
-            output::line(&format!("{agent} deleted"))?;
+        Verb::Delete(agent) => {
+            let path = agent.path("agents", "");
+            agent.access.client(matches)?.delete(&path).await?;
+            output::line(&format!("{} deleted", agent.name))?;
         }
     }
     Ok(0)

@@ -55,6 +55,23 @@ impl Access {
     }
 }
 
+/// An agent or a monitor by its name, at a control plane.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Named {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+impl Named {
+    /// Its path, or that of a part of it, below "agents" or "monitors".
+    pub(crate) fn path(&self, among: &str, part: &str) -> String {
+        format!("/{among}/{}{part}", segment(&self.name))
+    }
+}
+
 /// Asks the API.
 pub(crate) struct Client {
     http: reqwest::Client,

@@ -11,7 +11,7 @@ use wire::admin::{Applied, Apply, ApplyAnswer, Change, MonitorView};
 use wire::alert::ChannelApplied;
 use wire::{Mistake, Problem, Timestamp};
 
-use crate::client::{self, Access};
+use crate::client::{Access, Named};
 use crate::failure::{Failure, exit};
 use crate::output::{self, Columns, Entry};
 use crate::yaml::Document;
@@ -52,14 +52,11 @@ enum Verb {
     },
     /// Show one monitor: its configuration, its state at each location, its uptime
     Show {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        monitor: String,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        access: Access,
+        monitor: Named,
     },
     /// Run a monitor now, beside its plan, on its agents, and print what they find
     #[command(after_help = RUN_AFTER_HELP)]
@@ -80,13 +77,7 @@ enum Verb {
         access: Access,
     },
     /// Delete a monitor: its results stay
-    Delete {
-        /// Its name
-        #[arg(value_name = "NAME")]
-        monitor: String,
-        #[command(flatten)]
-        access: Access,
-    },
+    Delete(Named),
 }
 
 const RUN_AFTER_HELP: &str = "\
@@ -126,9 +117,9 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
                 })?;
             }
         }
-        Verb::Show { monitor, json, access } => {
-            let path = format!("/monitors/{}", client::segment(&monitor));
-            let monitor: MonitorView = access.client(matches)?.get(&path, &[]).await?;
+        Verb::Show { json, monitor } => {
+            let path = monitor.path("monitors", "");
+            let monitor: MonitorView = monitor.access.client(matches)?.get(&path, &[]).await?;
             if json {
                 output::json_pretty(&monitor)?;
             } else {
@@ -146,9 +137,10 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
                 _ => crate::check::ERROR,
             }));
         }
-        Verb::Delete { monitor, access } => {
-            access.client(matches)?.delete(&format!("/monitors/{}", client::segment(&monitor))).await?;
-            output::line(&format!("{monitor} deleted"))?;
+        Verb::Delete(monitor) => {
+            let path = monitor.path("monitors", "");
+            monitor.access.client(matches)?.delete(&path).await?;
+            output::line(&format!("{} deleted", monitor.name))?;
         }
     }
     Ok(0)
