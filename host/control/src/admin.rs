@@ -44,7 +44,7 @@ impl Control {
             return Err(invalid(mistakes));
         }
         let now = self.now().wall;
-        let ttl_ms = i64::try_from(self.setup_token_ttl.as_millis()).unwrap_or(i64::MAX);
+        let ttl_ms = i64::try_from(self.parts.setup_token_ttl.as_millis()).unwrap_or(i64::MAX);
         let expires_at = now.plus_millis(ttl_ms);
         let setup_token = identity::token("pst_");
         let agent = Agent {
@@ -226,7 +226,7 @@ impl Control {
 
     /// Reads all of an apply, or finds every mistake in it.
     fn read(&self, apply: &Apply) -> Result<Read, Vec<Mistake>> {
-        let monitors = monitors::parse_all(&apply.monitors, self.checks.as_ref());
+        let monitors = monitors::parse_all(&apply.monitors, self.parts.checks.as_ref());
         let channels = apply.channels.as_deref().map(channel::parse_all).transpose();
         let registry = self.registry();
         let stay = registry.channels.keys().filter(|_| apply.channels.is_none() || !apply.prune);
@@ -296,7 +296,7 @@ impl Control {
     /// What monitors show of the last hour, a minute each.
     pub(crate) fn bars(&self, monitors: &[&Monitor]) -> Result<Vec<Bar>, Problem> {
         let mut lost = HashMap::<_, Vec<_>>::new();
-        for kept in self.store.gaps(None, GAPS_OF_A_BAR).map_err(|e| failed(&e))? {
+        for kept in self.parts.store.gaps(None, GAPS_OF_A_BAR).map_err(|e| failed(&e))? {
             if let Some(times) = kept.gap.first_at.zip(kept.gap.last_at) {
                 lost.entry(kept.agent).or_default().push(times);
             }
@@ -311,7 +311,8 @@ impl Control {
     ) -> Result<Bar, Problem> {
         let now = self.now().wall;
         let from = judge::bar_from(monitor, now);
-        let points = self.store.history(monitor.id, from, now.plus_millis(1)).map_err(|e| failed(&e))?;
+        let points =
+            self.parts.store.history(monitor.id, from, now.plus_millis(1)).map_err(|e| failed(&e))?;
         let agents: HashSet<_> = points.iter().map(|p| p.agent).collect();
         let lost: Vec<_> = agents.iter().filter_map(|agent| lost.get(agent)).flatten().copied().collect();
         Ok(judge::bar(monitor, &points, &lost, now))
@@ -320,8 +321,8 @@ impl Control {
     /// The newest results that match.
     pub(crate) fn results(&self, wanted: &Wanted) -> Result<ResultsPage, Problem> {
         let filter = self.filter(wanted)?;
-        let upto = self.store.arrived();
-        let mut rows = self.store.newest(&filter, upto, wanted.limit).map_err(|e| failed(&e))?;
+        let upto = self.parts.store.arrived();
+        let mut rows = self.parts.store.newest(&filter, upto, wanted.limit).map_err(|e| failed(&e))?;
         rows.sort_by_key(|r| (r.at(), r.result.id));
         Ok(ResultsPage { results: self.views(rows), cursor: upto.to_string() })
     }
@@ -329,7 +330,7 @@ impl Control {
     /// What was stored after a cursor and matches.
     pub(crate) fn results_after(&self, wanted: &Wanted, after: u64) -> Result<ResultsPage, Problem> {
         let filter = self.filter(wanted)?;
-        let (rows, upto) = self.store.arrivals(after, &filter, wanted.limit).map_err(|e| failed(&e))?;
+        let (rows, upto) = self.parts.store.arrivals(after, &filter, wanted.limit).map_err(|e| failed(&e))?;
         Ok(ResultsPage { results: self.views(rows), cursor: upto.to_string() })
     }
 
@@ -369,7 +370,7 @@ impl Control {
     /// Gaps, newest receipt first.
     pub(crate) fn gaps(&self, agent: Option<String>, limit: usize) -> Result<Vec<GapView>, Problem> {
         let filter = self.filter(&Wanted { agent, ..Wanted::default() })?;
-        let gaps = self.store.gaps(filter.agent, limit).map_err(|e| failed(&e))?;
+        let gaps = self.parts.store.gaps(filter.agent, limit).map_err(|e| failed(&e))?;
         let view =
             |kept: KeptGap| GapView { agent: kept.agent_name, gap: kept.gap, received_at: kept.received_at };
         Ok(gaps.into_iter().map(view).collect())

@@ -32,14 +32,7 @@ pub(crate) use registry::{Registry, Written};
 
 /// The control plane without its server.
 pub(crate) struct Control {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Clock,
-    pub(crate) keys: Keys,
-    pub(crate) checks: Box<dyn Checks>,
-    pub(crate) plugins: Vec<PluginView>,
-    pub(crate) setup_token_ttl: Duration,
-    /// Whether browsers reach us by TLS.
-    pub(crate) secure: bool,
+    pub(crate) parts: Parts,
     pub(crate) sessions: Mutex<Sessions>,
     /// Given out for recoveries.
     pub(crate) challenges: Mutex<Nonces>,
@@ -73,6 +66,18 @@ pub(crate) struct Control {
     changing: Mutex<()>,
 }
 
+/// What a [`Control`] is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) keys: Keys,
+    pub(crate) checks: Box<dyn Checks>,
+    pub(crate) plugins: Vec<PluginView>,
+    pub(crate) setup_token_ttl: Duration,
+    /// Whether browsers reach us by TLS.
+    pub(crate) secure: bool,
+}
+
 /// What an agent said last.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Presence {
@@ -100,22 +105,11 @@ impl Progress {
     }
 }
 
-/// What a [`Control`] is made of.
-pub(crate) struct Parts {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Clock,
-    pub(crate) keys: Keys,
-    pub(crate) checks: Box<dyn Checks>,
-    pub(crate) plugins: Vec<PluginView>,
-    pub(crate) setup_token_ttl: Duration,
-    pub(crate) secure: bool,
-}
-
 impl Control {
     /// Loads what the store keeps. Each start has a configuration version of its own: after it the monitors may be placed anew. It is
     /// the wall clock's seconds at least, so that after a restore from a backup agents do not refuse it as older than the one they have.
     pub(crate) fn load(parts: Parts) -> Result<Self, store::Error> {
-        let Parts { store, clock, keys, checks, plugins, setup_token_ttl, secure } = parts;
+        let Parts { store, clock, .. } = &parts;
         let mut kept = store.load()?;
         let alerts = Book::load(&mut kept);
         let seconds = u64::try_from(clock().wall.as_millis() / 1_000).unwrap_or_default();
@@ -157,13 +151,7 @@ impl Control {
             registry: RwLock::new(Arc::new(registry)),
             placement: RwLock::default(),
             changing: Mutex::default(),
-            store,
-            clock,
-            keys,
-            checks,
-            plugins,
-            setup_token_ttl,
-            secure,
+            parts,
         };
         *write(&control.placement) = Arc::new(control.place());
         Ok(control)
@@ -171,12 +159,12 @@ impl Control {
 
     /// What both clocks say.
     pub(crate) fn now(&self) -> Now {
-        (self.clock)()
+        (self.parts.clock)()
     }
 
     /// Remembers on the disk that the control plane is there: the silence of agents counts only while somebody listens.
     pub(crate) fn keep_alive(&self) -> Result<(), store::Error> {
-        self.store.commit(&[Write::Alive(self.now().wall)])
+        self.parts.store.commit(&[Write::Alive(self.now().wall)])
     }
 
     /// Agents and monitors as they are.
@@ -206,7 +194,7 @@ impl Control {
         }
         registry.index(&before);
         let writes = written.iter().map(Written::as_write).chain([Write::Version(registry.version)]);
-        self.store.commit(&writes.collect::<Vec<_>>()).map_err(|e| failed(&e))?;
+        self.parts.store.commit(&writes.collect::<Vec<_>>()).map_err(|e| failed(&e))?;
         *write(&self.registry) = Arc::new(registry);
         if written.iter().any(Written::moves_monitors) {
             *write(&self.placement) = Arc::new(self.place());
@@ -233,7 +221,7 @@ impl Control {
             return Ok(());
         }
         registry.version += 1;
-        self.store.commit(&[Write::Version(registry.version)])?;
+        self.parts.store.commit(&[Write::Version(registry.version)])?;
         *write(&self.registry) = Arc::new(registry);
         *write(&self.placement) = Arc::new(placement);
         self.told.send_modify(|n| *n += 1);

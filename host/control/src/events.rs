@@ -51,7 +51,7 @@ impl Control {
         }
         tracing::warn!(agent = agent.name, %kind, "{detail}");
         let event = AgentEvent { at: now.wall, agent: agent.name.clone(), kind, detail: detail.to_owned() };
-        if let Err(error) = self.store.commit(&[Write::Event(agent.id, &event)]) {
+        if let Err(error) = self.parts.store.commit(&[Write::Event(agent.id, &event)]) {
             failed(&error);
         }
     }
@@ -66,7 +66,7 @@ impl Control {
                 None => return Err(no_such("agent", name, registry.agents.keys())),
             },
         };
-        self.store.agent_events(agent, limit).map_err(|e| failed(&e))
+        self.parts.store.agent_events(agent, limit).map_err(|e| failed(&e))
     }
 }
 

@@ -46,7 +46,7 @@ impl Control {
         let mut requested = Requested {
             request: Uuid::new_v4(),
             monitor: monitor.id,
-            seen: self.store.arrived(),
+            seen: self.parts.store.arrived(),
             asked: Vec::new(),
             results: Vec::new(),
             missing: Vec::new(),
@@ -69,7 +69,7 @@ impl Control {
         let filter = Filter { monitor: Some(requested.monitor), ..Filter::default() };
         loop {
             let (rows, upto) =
-                self.store.arrivals(requested.seen, &filter, AT_ONCE).map_err(|e| failed(&e))?;
+                self.parts.store.arrivals(requested.seen, &filter, AT_ONCE).map_err(|e| failed(&e))?;
             let more = rows.len() == AT_ONCE;
             requested.seen = upto;
             let ours = rows.into_iter().filter(|row| row.result.request == Some(requested.request));

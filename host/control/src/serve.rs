@@ -136,7 +136,7 @@ async fn broken(control: &Arc<Control>) -> Error {
     let mut ticks = tokio::time::interval(CHECK);
     loop {
         ticks.tick().await;
-        let store = control.store.clone();
+        let store = control.parts.store.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.check()).await {
             return Error::Store(error);
         }

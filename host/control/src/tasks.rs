@@ -60,8 +60,8 @@ async fn every(
 fn forget(control: &Control, retention_ms: i64) -> Result<(), store::Error> {
     let now = control.now().wall;
     let before = now.plus_millis(-retention_ms);
-    while control.store.forget(before, now, FORGET_AT_ONCE)? == FORGET_AT_ONCE {}
-    control.store.forget_alerts(before)
+    while control.parts.store.forget(before, now, FORGET_AT_ONCE)? == FORGET_AT_ONCE {}
+    control.parts.store.forget_alerts(before)
 }
 
 /// How often presence is looked at.

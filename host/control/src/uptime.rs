@@ -236,7 +236,7 @@ impl Control {
     fn look(&self, monitor: &Monitor, lost: &[Lost], now: Timestamp) -> Result<Uptimes, store::Error> {
         let (id, paces) = (monitor.id, paces(monitor));
         let mut memo = lock(&self.memos).take(id);
-        let points = self.store.history(id, memo.wants_from(&paces, now), now)?;
+        let points = self.parts.store.history(id, memo.wants_from(&paces, now), now)?;
         memo.learn(&paces, &points, lost, now);
         let uptimes = memo.uptimes(monitor, now);
         lock(&self.memos).put(id, memo);
@@ -244,7 +244,7 @@ impl Control {
     }
 
     fn lost(&self, now: Timestamp) -> Result<Vec<Lost>, store::Error> {
-        Ok(lost(self.store.gaps(None, GAPS)?, now.plus_millis(-LONGEST_MS)))
+        Ok(lost(self.parts.store.gaps(None, GAPS)?, now.plus_millis(-LONGEST_MS)))
     }
 
     /// Must be told of everything that was stored, after it was: it may change what was known of an earlier time.

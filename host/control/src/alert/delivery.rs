@@ -84,7 +84,7 @@ async fn send(control: &Arc<Control>, clients: &Clients, parcel: &Parcel) -> Out
         return Outcome::Refused("the channel was removed".into());
     };
     let id = parcel.event;
-    match blocking(control, move |c| c.store.alert(id).map_err(|e| failed(&e))).await {
+    match blocking(control, move |c| c.parts.store.alert(id).map_err(|e| failed(&e))).await {
         Ok(Some(event)) => clients.post(&channel, &event.notice, control.now().wall.as_millis() / 1000).await,
         Ok(None) => Outcome::Refused("the event was forgotten".into()),
         Err(problem) => Outcome::Failed(problem.detail, None),

@@ -59,7 +59,7 @@ impl Control {
         book.pass(&moment);
         let draft = book.tick(&moment);
         if !draft.is_empty() {
-            self.store.commit(&draft.writes())?;
+            self.parts.store.commit(&draft.writes())?;
         }
         self.adopt(&mut book, draft);
         Ok(())
@@ -127,7 +127,7 @@ impl Control {
         let now = self.now();
         let tried = Outbox::tried(parcel, outcome, now);
         let mut book = lock(&self.alerts);
-        match self.store.commit(&[Write::Parcel(&tried)]) {
+        match self.parts.store.commit(&[Write::Parcel(&tried)]) {
             Ok(()) => book.outbox.keep(tried, outcome, now.up_ms, rand::random()),
             Err(error) => {
                 failed(&error);
@@ -156,7 +156,7 @@ impl Control {
             events.truncate(limit);
             events
         } else {
-            self.store.alerts(since, limit).map_err(|e| failed(&e))?
+            self.parts.store.alerts(since, limit).map_err(|e| failed(&e))?
         };
         events.into_iter().map(|event| self.alert_view(event)).collect()
     }
@@ -164,7 +164,7 @@ impl Control {
     /// One event.
     pub(crate) fn alert(&self, id: &str) -> Result<AlertView, Problem> {
         let found = match id.parse::<Uuid>() {
-            Ok(id) => self.store.alert(id).map_err(|e| failed(&e))?,
+            Ok(id) => self.parts.store.alert(id).map_err(|e| failed(&e))?,
             Err(_) => None,
         };
         let missing = || {
@@ -175,7 +175,7 @@ impl Control {
     }
 
     fn alert_view(&self, event: Event) -> Result<AlertView, Problem> {
-        let parcels = self.store.parcels(event.notice.id).map_err(|e| failed(&e))?;
+        let parcels = self.parts.store.parcels(event.notice.id).map_err(|e| failed(&e))?;
         Ok(view(event, parcels))
     }
 }

@@ -123,5 +123,5 @@ pub(super) async fn run(
     (status = 401, description = "unauthorized", body = Problem),
 ))]
 pub(super) async fn plugins(State(control): State<Arc<Control>>) -> Json<Vec<PluginView>> {
-    Json(control.plugins.clone())
+    Json(control.parts.plugins.clone())
 }

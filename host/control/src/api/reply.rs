@@ -73,7 +73,7 @@ pub(super) async fn admin_only(
     next: Next,
 ) -> Result<Response, Failure> {
     match bearer(request.headers()) {
-        Some(token) if control.keys.is_admin(token) => Ok(next.run(request).await),
+        Some(token) if control.parts.keys.is_admin(token) => Ok(next.run(request).await),
         Some(_) => Err(unauthorized("the admin token is wrong").into()),
         None => Err(unauthorized("the admin token is missing: send it as a bearer token").into()),
     }

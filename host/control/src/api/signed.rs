@@ -125,7 +125,7 @@ pub(super) fn seal(
             (Reply { status: status(&problem), etag: String::new(), body }, PROBLEM)
         }
     };
-    let signature = stamp.sign_answer(&control.keys.server, asked, status.as_u16(), &etag, &body);
+    let signature = stamp.sign_answer(&control.parts.keys.server, asked, status.as_u16(), &etag, &body);
     Sealed { status, etag, again_s, kind, body, signature }
 }
 

@@ -227,7 +227,8 @@ impl Stream {
         let waiting = lock(&self.control.pushes).since(self.stamp.agent, self.sent);
         for push in waiting {
             let body = serde_json::to_string(&push.push).expect("pushes are texts and numbers");
-            let signature = self.stamp.sign_push(&self.control.keys.server, push.number, body.as_bytes());
+            let signature =
+                self.stamp.sign_push(&self.control.parts.keys.server, push.number, body.as_bytes());
             say(out, &Down::Push { number: push.number, body, signature }).await?;
             self.sent = push.number;
         }

@@ -45,12 +45,12 @@ pub(super) async fn submit(State(control): State<Arc<Control>>, Form(shown): For
 
 /// Begins a session for whoever shows the admin token.
 pub(super) fn enter(control: &Control, token: &str) -> Response {
-    if !control.keys.is_admin(token.trim()) {
+    if !control.parts.keys.is_admin(token.trim()) {
         return form(StatusCode::UNAUTHORIZED, Some("This is not the admin token.")).into_response();
     }
     let session = identity::token("");
     lock(&control.logins).enter(&session, control.now().up_ms);
-    let secure = if control.secure { "; Secure" } else { "" };
+    let secure = if control.parts.secure { "; Secure" } else { "" };
     let cookie = format!(
         "{COOKIE}={session}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}",
         SESSION_MS / 1000

@@ -371,7 +371,7 @@ async fn an_agent_that_is_deleted_in_the_middle_of_its_backlog_leaves_its_digest
     scene.plane.call(Method::DELETE, "/v1/agents/edge-1", None).await;
     scene.pass(60);
     Scene::check(&scene.told().await, &["digest"]);
-    let kept = control.store.load().unwrap();
+    let kept = control.parts.store.load().unwrap();
     assert_eq!((kept.digests, kept.cursors, kept.ahead), (vec![], vec![], vec![]));
     assert_eq!(crate::control::lock(&control.pushes).since(scene.device.id, 0), []);
 }

@@ -46,7 +46,7 @@ impl Control {
             generation: enrolled.device.map_or(1, |d| d.tokens.generation),
             name: enrolled.name,
             location: enrolled.location,
-            server_key: hex::encode(self.keys.server.verifying_key().to_bytes()),
+            server_key: hex::encode(self.parts.keys.server.verifying_key().to_bytes()),
         })
     }
 }

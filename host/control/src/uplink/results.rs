@@ -107,7 +107,7 @@ impl Control {
             alerts: &heard.writes(),
         };
         failpoint::hit("control.ingest.before");
-        let arrived = self.store.ingest(&batch).map_err(|e| failed(&e))?;
+        let arrived = self.parts.store.ingest(&batch).map_err(|e| failed(&e))?;
         // At once: were it forgotten by a panic, the same results would be taken for repeated ones.
         progress.cursors.insert(agent.id, cursor);
         let stands = progress.ahead.entry(agent.id).or_default();
@@ -133,7 +133,7 @@ impl Control {
         records: Vec<Incoming>,
     ) -> Result<Decision, Problem> {
         let ids: Vec<_> = records.iter().filter_map(Incoming::id).collect();
-        let stored = self.store.known(&ids).map_err(|e| failed(&e))?;
+        let stored = self.parts.store.known(&ids).map_err(|e| failed(&e))?;
         let known = ids.into_iter().zip(stored).filter_map(|(id, known)| known.then_some(id));
         let nothing = ingest::Ahead::new();
         let history = History {

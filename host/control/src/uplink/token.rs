@@ -59,7 +59,7 @@ impl Control {
         let challenge = lock(&self.challenges).give_nonce(agent, fresh, self.now().up_ms);
         let generation = device.tokens.next();
         let text = Challenge::signed(agent, &challenge, generation);
-        Ok(Challenge { signature: signature::sign(&self.keys.server, &text), challenge, generation })
+        Ok(Challenge { signature: signature::sign(&self.parts.keys.server, &text), challenge, generation })
     }
 
     /// Whether a recovery is signed by the device that it names: only then is it answered with a signature.
