@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test whose set-up breaks has failed")]
 
+mod common;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,12 +19,14 @@ use axum::http::{HeaderMap, Response};
 use ed25519_dalek::SigningKey;
 use picket_agent as agent;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use wire::enroll::EnrollRequest;
 use wire::results::{Batch, Lane, Record, State as Verdict};
 use wire::signature::{self, Asked, Stamp, header};
 use wire::token::Challenge;
 use wire::{AgentId, Position, ResultId};
+
+use common::{Running, listen, settings};
 
 /// How the first answers of each kind are forged.
 #[derive(Clone, Copy, Debug)]
@@ -229,25 +233,6 @@ fn ids(batch: &Batch) -> Vec<(u64, ResultId)> {
     ids.collect()
 }
 
-fn settings(data: &Path, control: &str) -> agent::Settings {
-    agent::Settings {
-        data: data.join("data"),
-        control: control.parse().unwrap(),
-        setup_token: Some("token".into()),
-        allow: Vec::new(),
-        resolver: None,
-        plugins: Some(data.to_owned()),
-        compiler: sandbox::Compiler::InProcess,
-        concurrency: 2,
-        ca_file: None,
-        proxy: agent::Proxy::default(),
-        secrets_dir: data.to_owned(),
-        rotate_every: agent::Settings::ROTATE_EVERY,
-        spool: agent::Budget::default(),
-        start_wait: Duration::ZERO,
-    }
-}
-
 fn identity(data: &Path) -> Vec<Vec<u8>> {
     ["slot.a", "slot.b"].map(|name| std::fs::read(data.join("data/identity").join(name)).unwrap()).into()
 }
@@ -267,14 +252,8 @@ async fn check(forgery: Forgery) {
         cursor: Mutex::default(),
         batches,
     });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let control = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().fallback(respond).with_state(fake.clone());
-    let server = tokio::spawn(axum::serve(listener, app).into_future());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(agent::run(settings(dir.path(), &control), async {
-        let _ = stopped.await;
-    }));
+    let running = Running::start(dir.path(), app).await;
 
     let (mut seqs, mut arrived_ids) = (Vec::new(), Vec::new());
     while seqs.len() < 3 {
@@ -304,12 +283,8 @@ async fn check(forgery: Forgery) {
         assert_eq!(asked, 1, "two refusals in a row, one question, and nothing believed");
     }
 
-    drop(stop);
-    let ended =
-        tokio::time::timeout(Duration::from_secs(5), running).await.expect("stops within five seconds");
-    ended.unwrap().unwrap();
+    running.stop(Duration::from_secs(5)).await;
     assert!(agent::health::check(&dir.path().join("data")).unwrap_err().contains("stopped"));
-    server.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,9 +329,7 @@ async fn a_refused_setup_token_ends_the_agent_and_an_unreachable_control_plane_d
         let response = Response::builder().status(410).header("content-type", "application/problem+json");
         response.body(Body::from(problem.to_string())).unwrap()
     });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let control = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(axum::serve(listener, app).into_future());
+    let (control, server) = listen(app).await;
     let error = agent::run(settings(dir.path(), &control), std::future::pending()).await.unwrap_err();
     assert_eq!(error.exit_code(), 69);
     assert!(error.to_string().contains("older than 24 hours"), "{error}");

@@ -5,7 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test whose set-up breaks has failed")]
 
-use std::path::Path;
+mod common;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,15 +17,16 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderMap, Response};
 use ed25519_dalek::SigningKey;
-use picket_agent as agent;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use wire::enroll::EnrollRequest;
 use wire::push::Push;
 use wire::results::{Batch, Record};
 use wire::signature::{Asked, Stamp, header};
 use wire::stream::{Down, Up};
 use wire::{AgentId, MonitorId};
+
+use common::Running;
 
 /// What is wrong with a stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -173,25 +175,6 @@ async fn stream(fake: Arc<Fake>, mut socket: WebSocket, stamp: Stamp, asked: Ask
     }
 }
 
-fn settings(data: &Path, control: &str) -> agent::Settings {
-    agent::Settings {
-        data: data.join("data"),
-        control: control.parse().unwrap(),
-        setup_token: Some("token".into()),
-        allow: Vec::new(),
-        resolver: None,
-        plugins: Some(data.to_owned()),
-        compiler: sandbox::Compiler::InProcess,
-        concurrency: 2,
-        ca_file: None,
-        proxy: agent::Proxy::default(),
-        secrets_dir: data.to_owned(),
-        rotate_every: agent::Settings::ROTATE_EVERY,
-        spool: agent::Budget::default(),
-        start_wait: Duration::ZERO,
-    }
-}
-
 /// Lets an agent report until a stream was tried, pushed on where it opens, and some results came; gives whether the push was obeyed.
 async fn check(forgery: Forgery) -> (Arc<Fake>, bool) {
     let dir = tempfile::tempdir().unwrap();
@@ -205,14 +188,8 @@ async fn check(forgery: Forgery) -> (Arc<Fake>, bool) {
         batches,
         cursor: Mutex::new(json!({"epoch": 0, "seq": 0})),
     });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let control = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().fallback(respond).with_state(fake.clone());
-    let server = tokio::spawn(axum::serve(listener, app).into_future());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(agent::run(settings(dir.path(), &control), async {
-        let _ = stopped.await;
-    }));
+    let running = Running::start(dir.path(), app).await;
     let (mut seqs, mut obeyed) = (Vec::new(), false);
     let opens = matches!(forgery, Forgery::Push | Forgery::OldPush | Forgery::None);
     let done = |seen: usize, obeyed: bool| {
@@ -230,11 +207,7 @@ async fn check(forgery: Forgery) -> (Arc<Fake>, bool) {
     seqs.sort_unstable();
     seqs.dedup();
     assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "{forgery:?}");
-    drop(stop);
-    let ended =
-        tokio::time::timeout(Duration::from_secs(10), running).await.expect("stops within five seconds");
-    ended.unwrap().unwrap();
-    server.abort();
+    running.stop(Duration::from_secs(10)).await;
     (fake, obeyed)
 }
 
