@@ -12,27 +12,31 @@ use crate::control::{Control, lock};
 /// The warnings that stand.
 #[derive(Debug, Default)]
 pub(crate) struct Warnings {
-    standing: HashMap<(AgentId, WarningKind), Warning>,
+    standing: HashMap<AgentId, HashMap<WarningKind, Warning>>,
 }
 
 impl Warnings {
     /// What stands about an agent.
     pub(crate) fn of(&self, agent: AgentId) -> Vec<Warning> {
-        let of_agent = self.standing.iter().filter(|((owner, _), _)| *owner == agent);
-        of_agent.map(|(_, warning)| warning.clone()).collect()
+        self.standing.get(&agent).into_iter().flat_map(HashMap::values).cloned().collect()
+    }
+
+    fn stands(&self, agent: AgentId, kind: WarningKind) -> bool {
+        self.standing.get(&agent).is_some_and(|of_agent| of_agent.contains_key(&kind))
     }
 
     /// The agent is no more.
     pub(crate) fn end(&mut self, agent: AgentId) {
-        self.standing.retain(|(owner, _), _| *owner != agent);
+        self.standing.remove(&agent);
     }
 
     fn set(&mut self, agent: AgentId, kind: WarningKind, detail: Option<String>, now: Timestamp) -> bool {
-        let was = self.standing.remove(&(agent, kind));
+        let of_agent = self.standing.entry(agent).or_default();
+        let was = of_agent.remove(&kind);
         let changed = was.is_some() != detail.is_some();
         if let Some(detail) = detail {
             let since = was.map_or(now, |was| was.since);
-            self.standing.insert((agent, kind), Warning { kind, since, detail });
+            of_agent.insert(kind, Warning { kind, since, detail });
         }
         changed
     }
@@ -54,7 +58,7 @@ impl Control {
     /// Compares the agent's clock with ours. Five minutes apart set the warning, less than four lift it.
     pub(crate) fn compare_clocks(&self, agent: AgentId, sent_at: Timestamp) {
         let ahead_ms = sent_at.as_millis().saturating_sub(self.now().wall.as_millis());
-        let stands = lock(&self.warnings).standing.contains_key(&(agent, WarningKind::Clock));
+        let stands = lock(&self.warnings).stands(agent, WarningKind::Clock);
         self.warn(agent, WarningKind::Clock, skewed(stands, ahead_ms));
     }
 }
