@@ -193,7 +193,7 @@ fn forks(run: &Run) -> Tally {
     let stage = Stage::new("P6");
     let lanes = run.count.min(10);
     stage.apply_all(&(0..lanes).flat_map(|n| stage.pages(&format!("dc{n}"), 1)).collect::<Vec<_>>());
-    let slowest = run.side_by_side(lanes, |lane, copies| {
+    let told = run.side_by_side(lanes, |lane, copies| {
         let (name, copied) = (format!("edge-{lane}"), format!("copy-{lane}"));
         let mut agent = stage.enrol_at(&name, &format!("dc{lane}"), &stage.url());
         stage.wait_for_result(&name, Duration::from_secs(90), |_| true);
@@ -223,8 +223,14 @@ fn forks(run: &Run) -> Tally {
         }
         assert!(events(&stage, &name, "forked") > 0, "the owner of {name} was told");
         stop(agent);
-        slowest
+        // What a copy recorded is lost with it; the original loses nothing to it.
+        let whole = stage.whole(&name, Duration::from_secs(90));
+        (slowest, whole.recorded as u64)
     });
-    let slowest = slowest.into_iter().max().unwrap_or_default();
-    Tally::of(run.count, "copies").took("found after at most", slowest).and(0, "agents lost")
+    let slowest = told.iter().map(|(slowest, _)| *slowest).max().unwrap_or_default();
+    Tally::of(run.count, "copies")
+        .took("found after at most", slowest)
+        .and(0, "agents lost")
+        .and(told.iter().map(|(_, recorded)| recorded).sum(), "recorded by the originals")
+        .and(0, "lost")
 }

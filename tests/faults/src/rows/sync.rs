@@ -8,6 +8,7 @@ use picket_e2e::oracle::recorded;
 use rand::RngExt;
 use serde_json::Value;
 
+use super::process::stop;
 use crate::image::LIMIT;
 use crate::preload::Orders;
 use crate::row::row;
@@ -144,11 +145,6 @@ fn start(stage: &Stage, orders: &Orders) -> Process {
     let agent = stage.start(NAME, &mut command);
     until("the agent records", 9 * LIMIT, || (count(&agent) > 0).then_some(()));
     agent
-}
-
-fn stop(agent: Process) {
-    let (status, took) = agent.terminate();
-    assert!(status.success() && took < Duration::from_secs(5), "SIGTERM: {status} after {took:?}");
 }
 
 fn count(agent: &Process) -> usize {
