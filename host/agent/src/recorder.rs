@@ -123,10 +123,17 @@ impl Recorder {
             if busy < STUCK {
                 continue;
             }
-            match timeout(LOOK, self.0.spool.probe()).await {
+            // Twice: a disk that comes back answers before the database has got what it waits for.
+            let answers = async {
+                self.0.spool.probe().await?;
+                sleep(LOOK / 4).await;
+                self.0.spool.probe().await
+            };
+            match timeout(LOOK, answers).await {
                 Ok(Ok(())) if self.0.spool.status().busy > busy => {
                     return Error::Stuck { seconds: self.0.spool.status().busy.as_secs() };
                 }
+                Ok(Ok(())) => {}
                 _ => tracing::warn!(seconds = busy.as_secs(), "the disk of the spool does not answer"),
             }
         }

@@ -1,20 +1,47 @@
-//! Asks the disk itself, past the database: one byte, fsynced.
+//! Asks the disk itself, past the database: one byte, fsynced. One question at a time: a disk that hangs keeps a thread, and not more.
 
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
+    sync::Arc,
     thread,
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-/// Comes back when the disk has taken a byte in this directory, or refuses it. Whoever stops waiting leaves a thread to the disk.
-pub(crate) async fn disk(dir: PathBuf) -> io::Result<()> {
-    let (sender, answer) = oneshot::channel();
-    let probing = move || drop(sender.send(write(&dir.join("probe"))));
-    thread::Builder::new().name("spool-probe".to_owned()).spawn(probing)?;
-    answer.await.unwrap_or_else(|_| Err(io::Error::other("the probe of the disk broke")))
+/// Asks the disk of one directory. Clones share the question.
+#[derive(Clone, Debug)]
+pub(crate) struct Probe {
+    dir: Arc<Path>,
+    free: Arc<Semaphore>,
+}
+
+impl Probe {
+    /// Nothing is asked yet.
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.into(), free: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Comes back when the disk has taken a byte or refused it: either is an answer. Asks only when an earlier question was
+    /// answered. An error when nothing could be asked.
+    pub(crate) async fn answer(&self) -> io::Result<()> {
+        let path = self.dir.join("probe");
+        self.ask(move || drop(write(&path))).await
+    }
+
+    async fn ask(&self, question: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let turn = Arc::clone(&self.free).acquire_owned().await.map_err(io::Error::other)?;
+        let (sender, answer) = oneshot::channel();
+        let asking = move || {
+            question();
+            drop(turn);
+            // Whoever asked may have gone.
+            let _ = sender.send(());
+        };
+        thread::Builder::new().name("spool-probe".to_owned()).spawn(asking)?;
+        answer.await.map_err(io::Error::other)
+    }
 }
 
 fn write(path: &Path) -> io::Result<()> {
@@ -26,11 +53,32 @@ fn write(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::*;
+
     #[tokio::test]
-    async fn a_disk_that_works_answers_and_keeps_nothing() {
+    async fn a_disk_that_takes_a_byte_answers_and_keeps_nothing_and_one_that_refuses_it_answers_too() {
         let dir = tempfile::tempdir().unwrap();
-        super::disk(dir.path().to_owned()).await.unwrap();
+        Probe::new(dir.path()).answer().await.unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        assert!(super::disk(dir.path().join("nowhere")).await.is_err());
+        Probe::new(&dir.path().join("nowhere")).answer().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn as_long_as_a_question_has_no_answer_no_other_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let probe = Probe::new(dir.path());
+        let (answer, hanging) = mpsc::channel::<()>();
+        let soon = Duration::from_millis(20);
+        let hangs = probe.ask(move || hanging.iter().for_each(drop));
+        assert!(timeout(soon, hangs).await.is_err());
+        for _ in 0..3 {
+            assert!(timeout(soon, probe.ask(|| panic!("a second thread"))).await.is_err());
+        }
+        drop(answer);
+        probe.answer().await.unwrap();
     }
 }

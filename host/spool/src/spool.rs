@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -14,7 +13,7 @@ use crate::{
     command::{Busy, Command, Pace, Reply},
     error::Error,
     place::Place,
-    probe,
+    probe::Probe,
     types::{CAPACITY_FLOOR, ENTRY_LIMIT, Entry, Loss, Position, Settings, Status, Stored},
     writer::{COMMIT_ENTRIES, Writer},
 };
@@ -35,7 +34,7 @@ pub struct Spool {
     status: watch::Receiver<Status>,
     busy: Arc<Busy>,
     stall: Duration,
-    dir: PathBuf,
+    probe: Probe,
 }
 
 impl Spool {
@@ -62,14 +61,15 @@ impl Spool {
         let busy = Arc::new(Busy::new());
         let pace = Pace { group: settings.group, wait: settings.group_wait, pause: PAUSE };
         let (dir, stall) = (settings.dir.clone(), settings.stall);
+        let probe = Probe::new(&dir);
         let (writer, status) = Writer::open(Place::new(settings), pace, Arc::clone(&busy), patient)?;
         let (commands, received) = mpsc::channel();
         thread::Builder::new()
             .name("spool".to_owned())
             .spawn(move || writer.run(&received))
-            .map_err(|source| Error::File { operation: "start the writer of", path: dir.clone(), source })?;
+            .map_err(|source| Error::File { operation: "start the writer of", path: dir, source })?;
         let places = Arc::new(Semaphore::new(IN_FLIGHT));
-        Ok(Self { commands, places, status, busy, stall, dir })
+        Ok(Self { commands, places, status, busy, stall, probe })
     }
 
     /// Records an entry and gives its position once it is fsynced. An entry that was answered with an error got no seq. Whoever
@@ -130,10 +130,10 @@ impl Spool {
         self.ask(|reply| Command::Renumber { above, reply }).await
     }
 
-    /// Writes and fsyncs a file of one byte in the directory, on a thread of its own. Where [`Status::busy`] is long, this tells a
-    /// disk that hangs, and will go on, from a database that does.
+    /// Comes back when the disk answers: it has taken a file of one byte in the directory, fsynced, or refused it. Where [`Status::busy`]
+    /// is long, this tells a disk that hangs, and will go on, from a database that does. Takes one thread, however often it is asked.
     pub async fn probe(&self) -> io::Result<()> {
-        probe::disk(self.dir.clone()).await
+        self.probe.answer().await
     }
 
     /// How the spool is. Never waits for the disk.
