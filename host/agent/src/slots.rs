@@ -23,6 +23,8 @@ pub(crate) struct Slots {
     kind: Kind,
     /// The slot that holds the newest valid state, and its sequence.
     newest: Option<(usize, u64)>,
+    /// The slot that the disk did not show.
+    unread: Option<usize>,
 }
 
 /// Two bytes that keep one kind of state from being read as another.
@@ -47,12 +49,21 @@ pub(crate) enum Stored {
 }
 
 impl Slots {
-    /// Reads `directory`/slot.a and slot.b. The directory need not exist; nothing is written.
+    /// Reads `directory`/slot.a and slot.b. The directory need not exist; nothing is written. A file that the disk does not show is as
+    /// good as damaged if the other is valid; alone it is an error, because it may be the only one.
     pub(crate) fn open(directory: PathBuf, kind: Kind) -> io::Result<(Self, Stored)> {
-        let mut slots = Self { directory, kind, newest: None };
-        let (mut valid, mut existing) = (Vec::new(), 0);
+        let mut slots = Self { directory, kind, newest: None, unread: None };
+        let (mut valid, mut existing, mut unread) = (Vec::new(), 0, None);
         for index in 0..NAMES.len() {
-            let Some(bytes) = read(&slots.path(index))? else { continue };
+            let bytes = match read(&slots.path(index)) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(error) if error.raw_os_error() == Some(EIO) => {
+                    unread = Some((index, error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             existing += 1;
             match decode(kind, &bytes) {
                 Ok((sequence, payload)) => valid.push((sequence, index, payload)),
@@ -62,6 +73,13 @@ impl Slots {
                 }
                 Err(Invalid::Damaged) => {}
             }
+        }
+        if let Some((index, error)) = unread {
+            if valid.is_empty() {
+                return Err(error);
+            }
+            tracing::warn!(%error, path = %slots.path(index).display(), "the disk does not show it: going on with the other slot");
+            slots.unread = Some(index);
         }
         valid.sort_by_key(|(sequence, ..)| std::cmp::Reverse(*sequence));
         slots.newest = valid.first().map(|(sequence, index, _)| (*index, *sequence));
@@ -81,6 +99,10 @@ impl Slots {
             None => (0, 1),
         };
         let bytes = encode(self.kind, sequence, payload);
+        if self.unread.take_if(|unread| *unread == index).is_some() {
+            // A new file gets blocks of its own.
+            std::fs::remove_file(self.path(index))?;
+        }
         // Over what is there, because on a full disk only that is still ours; a tail of it would not fit the checksum.
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
@@ -168,6 +190,8 @@ const MAGIC: &[u8; 6] = b"PICKET";
 pub(crate) const FORMAT: u16 = 1;
 const HEADER: usize = 6 + 2 + 2 + 8 + 4;
 const CHECKSUM: usize = 32;
+/// What a disk says that cannot read.
+const EIO: i32 = 5;
 
 #[cfg(test)]
 mod tests {
@@ -243,6 +267,25 @@ mod tests {
             std::fs::write(&path, zeroed).unwrap();
             assert_eq!(newest(&dir), b"one", "zero from {length}");
         }
+    }
+
+    #[test]
+    fn a_slot_that_the_disk_does_not_show_falls_back_to_the_other_and_is_an_error_without_one() {
+        let dir = pair();
+        let path = dir.path().join("s/slot.b");
+        std::fs::remove_file(&path).unwrap();
+        // Nothing is mapped at its beginning: a read gives EIO.
+        std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+        let (mut slots, _) = Slots::open(dir.path().join("s"), KIND).unwrap();
+        assert_eq!(newest(&dir), b"one");
+        slots.store(b"three").unwrap();
+        assert_eq!(newest(&dir), b"three");
+
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+        std::fs::write(dir.path().join("s/slot.a"), b"torn").unwrap();
+        let error = Slots::open(dir.path().join("s"), KIND).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(EIO));
     }
 
     #[test]

@@ -33,15 +33,27 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Opens or creates `slot.a` and `slot.b` and gives the newest marker that can be read; none when neither can.
+    /// Opens or creates `slot.a` and `slot.b` and gives the newest marker that can be read; none when neither holds one.
+    /// A disk that shows only one of them, and a good one, costs at most what the other knew more.
     pub(crate) fn open(dir: &Path) -> Result<(Self, Option<Marker>), Error> {
-        let [a, b] = [file(dir, "slot.a")?, file(dir, "slot.b")?];
-        let found = [read(dir, &a)?, read(dir, &b)?];
+        let mut files = [file(dir, "slot.a")?, file(dir, "slot.b")?];
+        let found = match [read(dir, &files[0]), read(dir, &files[1])] {
+            [Ok(a), Ok(b)] => [a, b],
+            [Err(error @ Error::File { .. }), Ok(Some(good))] => {
+                files[0] = replaced(dir, "slot.a", &error)?;
+                [None, Some(good)]
+            }
+            [Ok(Some(good)), Err(error @ Error::File { .. })] => {
+                files[1] = replaced(dir, "slot.b", &error)?;
+                [Some(good), None]
+            }
+            [Err(error), _] | [_, Err(error)] => return Err(error),
+        };
         let newest = found.iter().enumerate().filter_map(|(n, slot)| Some((n, slot.as_ref()?)));
         let newest = newest.max_by_key(|(_, (generation, _))| *generation);
         let (turn, generation) = newest.map_or((0, 0), |(n, (generation, _))| (1 - n, *generation));
         let marker = newest.map(|(_, (_, marker))| marker.clone());
-        let slots = Self { files: [a, b], turn, generation, dirty: false, bytes: Vec::new(), failed: false };
+        let slots = Self { files, turn, generation, dirty: false, bytes: Vec::new(), failed: false };
         Ok((slots, marker))
     }
 
@@ -116,6 +128,15 @@ fn file(dir: &Path, name: &str) -> Result<(PathBuf, File), Error> {
     }
 }
 
+/// A new file in place of one that the disk does not show: it is the next to be written, and may have got better blocks then.
+fn replaced(dir: &Path, name: &str, error: &Error) -> Result<(PathBuf, File), Error> {
+    let why = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(%error, why, "going on with the other slot of the spool");
+    let path = dir.join(name);
+    std::fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
+    file(dir, name)
+}
+
 fn read(dir: &Path, (path, file): &(PathBuf, File)) -> Result<Option<(u64, Marker)>, Error> {
     let mut bytes = [0; SIZE];
     match file.read_exact_at(&mut bytes, 0) {
@@ -166,6 +187,35 @@ mod tests {
             assert_eq!(Slots::open(dir.path()).unwrap().1, Some(marker(revision)));
             assert_eq!(newest(dir.path()), Some(marker(revision)));
         }
+    }
+
+    #[test]
+    fn a_slot_that_the_disk_does_not_show_is_passed_over_if_the_other_is_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut slots, _) = Slots::open(dir.path()).unwrap();
+        for revision in 1..3 {
+            slots.write(&marker(revision)).unwrap();
+            slots.sync().unwrap();
+        }
+        let path = dir.path().join("slot.b");
+        std::fs::remove_file(&path).unwrap();
+        // Nothing is mapped at its beginning: a read gives EIO.
+        std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+        let (mut slots, found) = Slots::open(dir.path()).unwrap();
+        assert_eq!(found, Some(marker(1)));
+        slots.write(&marker(3)).unwrap();
+        slots.sync().unwrap();
+        assert_eq!(Slots::open(dir.path()).unwrap().1, Some(marker(3)));
+    }
+
+    #[test]
+    fn a_slot_that_the_disk_does_not_show_is_waited_for_if_the_other_is_not_good() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("slot.a"), b"torn").unwrap();
+        let path = dir.path().join("slot.b");
+        std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+        assert!(matches!(Slots::open(dir.path()), Err(Error::File { operation: "read", .. })));
+        assert!(path.is_symlink(), "it may hold what nothing else does");
     }
 
     #[test]
