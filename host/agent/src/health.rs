@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
+use crate::{clock, disk};
 
 /// What a running agent says about itself. Being cut off from the control plane is not unhealthy: the agent goes on checking.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,10 +82,14 @@ pub(crate) fn write(data: &Path, doing: Doing) -> io::Result<()> {
     let written = Written { doing, boot_id: clock::boot_id(), written_boot_ms: clock::boot_ms() };
     let text = serde_json::to_vec(&written).expect("strings and numbers are always JSON");
     let (fresh, path) = (data.join("state.json.new"), data.join(FILE));
-    replace(&fresh, &path, &text).or_else(|error| {
+    disk::wait(|| put(&fresh, &path, text))
+}
+
+fn put(fresh: &Path, path: &Path, text: Vec<u8>) -> io::Result<()> {
+    replace(fresh, path, &text).or_else(|error| {
         // On a full disk there is room for no second file, but over the first one can still be written.
-        let _ = std::fs::remove_file(&fresh);
-        overwrite(&path, text).map_err(|_| error)
+        let _ = std::fs::remove_file(fresh);
+        overwrite(path, text).map_err(|_| error)
     })
 }
 

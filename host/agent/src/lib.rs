@@ -14,6 +14,7 @@ use tokio::time::timeout;
 mod clock;
 mod config;
 mod directory;
+mod disk;
 mod duty;
 mod error;
 mod found;

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::disk;
+
 /// A pair of slots in a directory of its own.
 #[derive(Debug)]
 pub(crate) struct Slots {
@@ -93,6 +95,15 @@ impl Slots {
 
     /// Puts `payload` into the slot that is not the newest. After `Ok` it survives a power cut; after an error the previous state does.
     pub(crate) fn store(&mut self, payload: &[u8]) -> io::Result<()> {
+        disk::wait(|| self.put(payload))
+    }
+
+    /// Where the slots lie.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn put(&mut self, payload: &[u8]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let (index, sequence) = match self.newest {
             Some((newest, sequence)) => (1 - newest, sequence + 1),
@@ -116,11 +127,6 @@ impl Slots {
         }
         self.newest = Some((index, sequence));
         Ok(())
-    }
-
-    /// Where the slots lie.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
     }
 
     fn path(&self, index: usize) -> PathBuf {
