@@ -36,7 +36,7 @@ pub struct Status {
 }
 
 /// What was taken out of a spool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Salvaged {
     /// Results that were written.
     pub results: u64,
@@ -44,6 +44,8 @@ pub struct Salvaged {
     pub unreadable: u64,
     /// Databases too damaged to be opened; what their journals tell was written.
     pub broken: u64,
+    /// Why a database could not be looked at although nothing says that it is damaged; what its journals tell was written.
+    pub unread: Option<String>,
 }
 
 /// How the spool in the data directory `data` stands.
@@ -94,7 +96,7 @@ pub fn salvage(data: &Path, out: &mut impl Write) -> Result<Salvaged, Error> {
         })
     });
     match found {
-        Ok(found) => Ok(Salvaged { broken: found.broken, ..salvaged }),
+        Ok(found) => Ok(Salvaged { broken: found.broken, unread: found.unread, ..salvaged }),
         Err(spool::Error::InUse { .. }) => Err(Error::InUse { path: data.to_owned(), pid: None }),
         Err(error) => Err(Error::Start { part: "salvage", source: Box::new(error) }),
     }
@@ -134,7 +136,7 @@ mod tests {
         spool.close().await;
 
         let salvaged = salvage(data.path(), &mut out).unwrap();
-        assert_eq!(salvaged, Salvaged { results: 1, unreadable: 1, broken: 0 });
+        assert_eq!(salvaged, Salvaged { results: 1, unreadable: 1, ..Salvaged::default() });
         let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
             (&line["epoch"], &line["seq"], &line["result"]["state"]),

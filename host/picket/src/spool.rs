@@ -25,11 +25,11 @@ pub(crate) enum Verb {
     /// Write every result that can be read, one JSON object a line; the agent must be stopped
     ///
     /// Acknowledged results that are still there come too, and what was put aside as damaged. Nothing is changed; a copy of the database
-    /// is made under TMPDIR and removed.
+    /// is made under TMPDIR and removed; the container image has no /tmp, so give it one with --tmpfs /tmp or name a volume in TMPDIR.
     #[command(after_help = "\
 Exit status:
   0   written; how much, and how much could not be read, is told on stderr
-  1   it cannot be read, or the output cannot be written
+  1   it cannot be read, not all of it was looked at, or the output cannot be written
   66  there is no spool in the data directory
   73  an agent uses the data directory")]
     Salvage {
@@ -68,12 +68,18 @@ pub(crate) fn run(verb: Verb) -> Result<u8, Failure> {
                 })?;
                 stored::salvage(&place.data, &mut BufWriter::new(file))
             };
-            let told = match salvaged {
-                Ok(salvaged) => summary(salvaged),
+            let salvaged = match salvaged {
+                Ok(salvaged) => salvaged,
                 Err(error) => return Err(reader_left(&error).unwrap_or_else(|| failed(error))),
             };
             // Whoever reads the results from a pipe reads the count on the terminal.
-            drop(writeln!(io::stderr(), "{told}"));
+            drop(writeln!(io::stderr(), "{}", summary(&salvaged)));
+            if let Some(why) = salvaged.unread {
+                return Err(Failure::text(
+                    exit::GENERAL,
+                    format!("only the journals were read of {why}; TMPDIR names a place for copies"),
+                ));
+            }
         }
     }
     Ok(0)
@@ -122,13 +128,13 @@ fn lines(status: &Status) -> String {
     lines.join("\n")
 }
 
-fn summary(salvaged: Salvaged) -> String {
-    let Salvaged { results, unreadable, broken } = salvaged;
+fn summary(salvaged: &Salvaged) -> String {
+    let Salvaged { results, unreadable, broken, unread: _ } = salvaged;
     let mut text = format!("{results} results written");
-    if unreadable > 0 {
+    if *unreadable > 0 {
         text += &format!(", {unreadable} entries are no results that this version reads");
     }
-    if broken > 0 {
+    if *broken > 0 {
         text += &format!("; {broken} databases are damaged, and only their journals were read");
     }
     text

@@ -38,14 +38,17 @@ pub struct Facts {
 }
 
 /// How much [`salvage`] found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Salvaged {
     /// Entries that were shown.
     pub entries: u64,
     /// Databases that could be opened as such.
     pub opened: u64,
-    /// Databases that could not: what their journals still tell was shown.
+    /// Databases that are damaged: what their journals still tell was shown.
     pub broken: u64,
+    /// Why one could not be looked at although nothing says that it is damaged: no place for the copy, or a disk that gives errors. What
+    /// its journals tell was shown.
+    pub unread: Option<String>,
 }
 
 /// Reads the facts of a spool, whether or not a process uses it.
@@ -70,7 +73,7 @@ pub fn inspect(dir: &Path) -> Result<Facts, Error> {
 
 /// Shows every entry that can be read in the database and in what was put aside, released ones included, each position once, in no
 /// order. Refused while a process uses the directory. Databases are copied to `scratch` before they are opened, because opening
-/// one writes.
+/// one writes; where that cannot take them, their journals are read alone.
 pub fn salvage(
     dir: &Path,
     scratch: &Path,
@@ -90,14 +93,18 @@ pub fn salvage(
         }
         if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let (mut opened, mut broken) = (0, 0);
+    let (mut opened, mut broken, mut unread) = (0, 0, None);
     let databases = std::iter::once(dir.join("queue")).chain(aside.into_iter().map(|(_, path)| path));
     for database in databases.filter(|database| database.exists()) {
         match read(&database, scratch, &mut take) {
             Ok(()) => opened += 1,
-            Err(error) => {
-                tracing::warn!(%error, database = %database.display(), "cannot be opened: reading its journals only");
-                broken += 1;
+            Err(fault) => {
+                tracing::warn!(%fault, database = %database.display(), "cannot be opened: reading its journals only");
+                if matches!(fault, Fault::Damaged(_)) {
+                    broken += 1;
+                } else {
+                    unread = Some(format!("{}: {fault}", database.display()));
+                }
             }
         }
         rescue::each(&database, &mut take);
@@ -106,7 +113,7 @@ pub fn salvage(
         Some(source) => {
             Err(Error::File { operation: "write what was found in", path: dir.to_owned(), source })
         }
-        None => Ok(Salvaged { opened, broken, ..salvaged }),
+        None => Ok(Salvaged { opened, broken, unread, ..salvaged }),
     }
 }
 
@@ -117,7 +124,8 @@ fn read(
     take: &mut impl FnMut(Position, &[u8]) -> ControlFlow<()>,
 ) -> Result<(), Fault> {
     let copy = scratch.join(format!("picket-salvage-{}", std::process::id()));
-    let done = copy_all(database, &copy).map_err(|error| Fault::Failed(error.to_string())).and_then(|()| {
+    let uncopied = |error| Fault::Failed(format!("cannot copy it to {}: {error}", scratch.display()));
+    let done = copy_all(database, &copy).map_err(uncopied).and_then(|()| {
         let store = FjallStore::open(&copy)?;
         store.scan(key::RECORDS, &mut |key, value| match key::position(key) {
             Some(position) => take(position, value),

@@ -54,7 +54,7 @@ async fn everything_readable_comes_out_of_a_whole_and_of_a_broken_database_and_n
     filled(&dir, 300).await.close().await;
     let before = image(&dir);
     let (salvaged, whole) = found(&dir);
-    assert_eq!(salvaged, Salvaged { entries: 300, opened: 1, broken: 0 });
+    assert_eq!(salvaged, Salvaged { entries: 300, opened: 1, ..Salvaged::default() });
     assert_eq!(image(&dir), before);
 
     // What was damaged and put aside is looked at as well.
@@ -67,6 +67,18 @@ async fn everything_readable_comes_out_of_a_whole_and_of_a_broken_database_and_n
     let (_, all) = found(&dir);
     assert_eq!(all.len(), 301);
     assert!(whole.iter().all(|(position, bytes)| all.get(position) == Some(bytes)));
+}
+
+#[tokio::test]
+async fn without_a_place_for_the_copy_the_journals_are_read_and_nothing_is_called_damaged() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("spool");
+    filled(&dir, 30).await.close().await;
+    let nowhere = home.path().join("nowhere");
+    let salvaged = salvage(&dir, &nowhere, &mut |_, _| Ok(())).unwrap();
+    assert_eq!((salvaged.entries, salvaged.broken), (30, 0));
+    let reason = salvaged.unread.unwrap();
+    assert!(reason.contains(&nowhere.display().to_string()) && reason.contains("queue"), "{reason}");
 }
 
 #[tokio::test]
