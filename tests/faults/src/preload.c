@@ -1,4 +1,5 @@
-/* Preloaded into an agent by the fault tests: bends its wall clock, and makes its fsyncs slow or fail. What to do stands in a file
+/* Preloaded into an agent by the fault tests: bends its wall clock, makes its fsyncs slow or fail, and its
+   reads fail. What to do stands in a file
    that the test writes and this process maps, so that it changes while the agent runs. Asks the kernel itself, so that it needs
    nothing of the C library that may not be ready yet. */
 #define _GNU_SOURCE
@@ -21,6 +22,7 @@ struct orders {
   int64_t failing; /* so many of the next fsyncs fail with EIO, and reach no disk */
   int64_t syncs;   /* fsyncs asked for */
   int64_t failed;  /* those that failed */
+  int64_t unread;  /* so many of the next reads fail with EIO */
 };
 
 static struct orders none;
@@ -102,6 +104,26 @@ static int meant_sync(long call, int fd) {
 
 int fsync(int fd) { return meant_sync(SYS_fsync, fd); }
 int fdatasync(int fd) { return meant_sync(SYS_fdatasync, fd); }
+
+/* Whether this read is one that fails. */
+static int fails_to_read(int fd) {
+  char path[PATH_MAX];
+  int64_t left = load(&orders->unread);
+  if (left <= 0 || !is_meant(fd, path)) return 0;
+  while (left > 0)
+    if (__atomic_compare_exchange_n(&orders->unread, &left, left - 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) return 1;
+  return 0;
+}
+
+ssize_t read(int fd, void *into, size_t size) {
+  if (fails_to_read(fd)) return errno = EIO, -1;
+  return syscall(SYS_read, fd, into, size);
+}
+
+ssize_t pread64(int fd, void *into, size_t size, off64_t at) {
+  if (fails_to_read(fd)) return errno = EIO, -1;
+  return syscall(SYS_pread64, fd, into, size, at);
+}
 
 int close(int fd) {
   if (fd >= 0 && fd < (int)sizeof broken) broken[fd] = 0;

@@ -1,4 +1,4 @@
-//! A library preloaded into an agent: bends its wall clock, makes its fsyncs slow, or lets them fail. What it does is written in
+//! A library preloaded into an agent: bends its wall clock, makes its fsyncs slow, or lets them or its reads fail. What it does is written in
 //! `preload.c`; this file gives the orders, also while the agent runs. The boot clock is not the C library's: the agent itself reads
 //! what is added to it, in builds with debug assertions.
 
@@ -60,6 +60,16 @@ impl Orders {
     /// answers with success then, and the data is gone.
     pub fn fail(&self, syncs: u32) {
         self.set(2, i64::from(syncs));
+    }
+
+    /// So many of the next reads fail with EIO.
+    pub fn unread(&self, reads: u32) {
+        self.set(5, i64::from(reads));
+    }
+
+    /// Reads that are still to fail.
+    pub fn to_fail(&self) -> i64 {
+        self.word(5)
     }
 
     /// Fsyncs asked for so far.

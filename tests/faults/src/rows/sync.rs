@@ -1,4 +1,4 @@
-//! D9–D11: fsync fails, fsync takes seconds, no descriptor is left. Checks keep their times, nothing that was told as recorded is lost, a
+//! D9–D11: fsyncs and reads fail, fsync takes seconds, no descriptor is left. Checks keep their times, nothing that was told as recorded is lost, a
 //! descriptor whose fsync failed is never trusted again, and what the agent lacks is no fault of the target.
 
 use std::process::Command;
@@ -17,6 +17,7 @@ use crate::{Process, Row, Run, Stage, Tally, pause, until};
 
 pub(super) const ROWS: &[Row] = &[
     row("D9", "fsync fails with EIO", (10, 200), failing),
+    row("D9", "fsyncs and reads fail with EIO at the start", (8, 100), failing_start),
     row("D10", "fsync takes two seconds, on one worker, through a hello", (1, 10), slow).alone(),
     row("D11", "no more than 64 descriptors", (1, 5), few_descriptors),
 ];
@@ -54,6 +55,51 @@ fn failing(run: &Run) -> Tally {
         .and(whole.recorded as u64, "recorded")
         .and(0, "lost")
         .took("longest until results were recorded again", slowest)
+}
+
+/// Killed and started anew on a disk that gives errors at first: the database is good, and stays where it is.
+fn failing_start(run: &Run) -> Tally {
+    let stage = Stage::new("D9-start");
+    stage.apply_all(&stage.pages("dc1", 4));
+    let orders = Orders::new(stage.dir(), NAME);
+    let mut agent = start(&stage, &orders);
+    let mut rng = run.rng(0);
+    let (mut reads, mut slowest) = (0, Duration::ZERO);
+    for time in 0..run.count {
+        let recorded = count(&agent);
+        until("the agent records", LIMIT, || (count(&agent) > recorded + 2).then_some(()));
+        agent.kill();
+        let failing = rng.random_range(1..6);
+        if time % 2 == 0 {
+            orders.unread(failing);
+        } else {
+            orders.fail(rng.random_range(1..4));
+        }
+        let mut command = stage.agent(NAME);
+        orders.give(&mut command, &stage.path(NAME).join("spool"));
+        let begun = Instant::now();
+        agent = stage.start(NAME, &mut command);
+        let recorded = count(&agent);
+        until(&format!("time {time}: results are recorded"), 3 * LIMIT, || {
+            assert!(agent.runs(), "time {time}: it ended\n{}", agent.output());
+            (count(&agent) > recorded).then_some(())
+        });
+        reads += u64::from(failing) * u64::from(time % 2 == 0);
+        slowest = slowest.max(begun.elapsed());
+        assert_eq!(orders.to_fail(), 0, "time {time}: not every read was asked for");
+        orders.fail(0);
+    }
+    stop(agent);
+    let whole = stage.whole(NAME, 3 * LIMIT);
+    let aside = spool::inspect(&stage.path(NAME).join("spool")).expect("it was closed").quarantined;
+    assert!(aside.is_empty(), "good databases were put aside: {aside:?}");
+    Tally::of(run.count, "starts")
+        .and(u64::try_from(orders.failed()).unwrap_or(0), "fsyncs failed")
+        .and(reads, "reads failed")
+        .and(whole.recorded as u64, "recorded")
+        .and(0, "databases put aside")
+        .and(0, "lost")
+        .took("longest until results were recorded", slowest)
 }
 
 fn slow(run: &Run) -> Tally {
