@@ -150,15 +150,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut lease = Lease::open(dir.path()).unwrap();
         lease.keep("one", false);
-        let (session, aside) = (dir.path().join("session"), dir.path().join("aside"));
-        // A file stands where the directory should be.
-        std::fs::rename(&session, &aside).unwrap();
-        std::fs::write(&session, b"").unwrap();
+        let next = dir.path().join("session/slot.a");
+        // A directory stands where the file should be.
+        std::fs::remove_file(&next).unwrap();
+        std::fs::create_dir(&next).unwrap();
         assert_eq!(lease.kept_instead(), None);
         lease.keep("two", false);
         assert_eq!((lease.last(), lease.kept_instead()), (Some("two"), Some("one")));
-        std::fs::remove_file(&session).unwrap();
-        std::fs::rename(&aside, &session).unwrap();
+        std::fs::remove_dir(&next).unwrap();
         assert_eq!(Lease::open(dir.path()).unwrap().last(), Some("one"));
         lease.settle();
         assert_eq!(lease.kept_instead(), None);
