@@ -76,7 +76,7 @@ fn failing_start(run: &Run) -> Tally {
             orders.fail(rng.random_range(1..4));
         }
         let mut command = stage.agent(NAME);
-        orders.give(&mut command, &stage.path(NAME).join("spool"));
+        orders.give(&mut command, &stage.path(NAME).join("spool/queue"));
         let begun = Instant::now();
         agent = stage.start(NAME, &mut command);
         let recorded = count(&agent);
