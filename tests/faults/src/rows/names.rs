@@ -50,11 +50,15 @@ fn nameless(run: &Run) -> Tally {
         let (what, fault) = FAULTS[(run.seed + n) as usize % FAULTS.len()];
         // Connected before: the connection is cut, and the name has no address when a new one is wanted.
         until(&format!("{what}: it is connected"), PATIENCE, is_connected);
+        let remembered = || stage.log(NAME).matches("trying those that were good last").count();
+        let before = remembered();
         names.set(fault);
         proxy.hang_up();
-        until(&format!("{what}: it notices"), PATIENCE, || (!connected(&stage, NAME)).then_some(()));
-        if !matches!(fault, Answers::With(_)) {
-            until(&format!("{what}: the last good address serves"), MINUTE, is_connected);
+        if matches!(fault, Answers::With(_)) {
+            until(&format!("{what}: it notices"), PATIENCE, || (!connected(&stage, NAME)).then_some(()));
+        } else {
+            until(&format!("{what}: it remembers"), MINUTE, || (remembered() > before).then_some(()));
+            returns(&stage, NAME);
             by_memory += 1;
         }
         names.set(good);

@@ -25,8 +25,8 @@ pub(super) const ROWS: &[Row] = &[
 /// A cursor that is signed and wrong; where the next batch begins is known to whoever sent the last.
 #[derive(Clone, Copy, Debug)]
 enum Cursor {
-    /// In the epoch of the batch, far beyond everything recorded.
-    BeyondAll,
+    /// In the epoch of the batch, far beyond everything recorded in it.
+    BeyondEpoch,
     /// Beyond the batch, not beyond what waits.
     BeyondBatch,
     /// In an epoch to come.
@@ -42,7 +42,7 @@ enum Cursor {
 }
 
 const CURSORS: [Cursor; 7] = [
-    Cursor::BeyondAll,
+    Cursor::BeyondEpoch,
     Cursor::BeyondBatch,
     Cursor::LaterEpoch,
     Cursor::Largest,
@@ -55,7 +55,7 @@ impl Cursor {
     fn of(self, batch: &[(u64, u64)]) -> (u64, u64) {
         let (first, last) = (batch[0], batch[batch.len() - 1]);
         match self {
-            Self::BeyondAll => (last.0, last.1 + 1_000_000),
+            Self::BeyondEpoch => (last.0, last.1 + 1_000_000),
             Self::BeyondBatch => (last.0, last.1 + 50),
             Self::LaterEpoch => (last.0 + 9, 1),
             Self::Largest => (u64::MAX, u64::MAX),
@@ -65,9 +65,10 @@ impl Cursor {
         }
     }
 
-    /// Whether it claims that something is stored which may be: then the control plane must have the batch, or it is its own loss.
+    /// Whether it claims that something is stored which may be, for the agent is in a later epoch by now: then the control plane must have
+    /// the batch, or it is its own loss.
     fn is_credible(self) -> bool {
-        matches!(self, Self::BeyondBatch)
+        matches!(self, Self::BeyondBatch | Self::BeyondEpoch)
     }
 }
 
