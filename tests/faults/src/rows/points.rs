@@ -213,14 +213,8 @@ impl Life {
             }
             Act::Quarantine => {
                 self.rest();
-                for journal in files(&data.join("spool/queue"), "jnl") {
-                    // Bits here and there: fjall does not open such a journal.
-                    let mut bytes = std::fs::read(&journal).expect("it is ours");
-                    if let Some(at) = bytes.iter().rposition(|byte| *byte != 0) {
-                        (1..8).for_each(|n| bytes[at * n / 8] ^= 0x10);
-                    }
-                    std::fs::write(&journal, bytes).expect("it is ours");
-                }
+                let damaged = files(&data.join("spool/queue"), "jnl").into_iter().filter(|path| damage(path));
+                assert!(damaged.count() > 0, "no journal holds a result");
                 let before = stored(&self.stage);
                 self.until(act, move |stage| stored(stage) > before + 3);
             }
@@ -344,6 +338,16 @@ impl Life {
 fn stored(stage: &Stage) -> usize {
     let page = stage.try_get("/v1/results?agent=edge-1&limit=10000").unwrap_or_default();
     page["results"].as_array().map_or(0, Vec::len)
+}
+
+/// Flips a bit of a result in a journal, if it holds one. Damage between two records fjall takes for the end of the journal, and opens it.
+fn damage(journal: &Path) -> bool {
+    let mut bytes = std::fs::read(journal).expect("it is ours");
+    let result = br#""result":"#;
+    let Some(at) = bytes.windows(result.len()).position(|window| window == result) else { return false };
+    bytes[at] ^= 0x10;
+    std::fs::write(journal, bytes).expect("it is ours");
+    true
 }
 
 /// The files below a directory with that extension.
