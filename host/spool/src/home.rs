@@ -134,8 +134,12 @@ impl Home {
 
     fn attempt(&mut self, reported: Option<Position>) -> Result<Queue<FjallStore>, Fault> {
         let database = self.database();
-        let existed = self.marker.is_some() && database.exists();
         let busy = self.door.is_busy();
+        if self.begun && !busy && fs::remove_dir_all(&database).is_ok() {
+            // An attempt that found no room would only take room from the next one.
+            self.doubted = false;
+        }
+        let existed = self.marker.is_some() && database.exists();
         if self.doubted && !busy {
             rewrite::journals(&database)?;
             self.doubted = false;

@@ -57,7 +57,8 @@ fn nameless(run: &Run) -> Tally {
         if matches!(fault, Answers::With(_)) {
             until(&format!("{what}: it notices"), PATIENCE, || (!connected(&stage, NAME)).then_some(()));
         } else {
-            until(&format!("{what}: it remembers"), MINUTE, || (remembered() > before).then_some(()));
+            // Three attempts, up to a minute apart: the agent did not forget the outage before.
+            until(&format!("{what}: it remembers"), 3 * MINUTE, || (remembered() > before).then_some(()));
             returns(&stage, NAME);
             by_memory += 1;
         }
