@@ -20,6 +20,7 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
+    aside,
     error::Error,
     fjall::{Door, FjallStore},
     key,
@@ -155,9 +156,9 @@ impl Home {
         // Without a marker it is new, its making was interrupted, or fjall dropped what it could not read: records that any
         // journal still holds go in before the marker does.
         if store.value(key::MARKER)?.is_none() {
-            let aside = quarantines(&self.dir).map_err(|error| Fault::Failed(error.to_string()))?;
-            let aside = aside.into_iter().map(|(_, path)| path);
-            for source in aside.chain(existed.then_some(database)) {
+            let put_aside = aside::all(&self.dir).map_err(|error| Fault::Failed(error.to_string()))?;
+            let put_aside = put_aside.into_iter().map(|(_, path)| path);
+            for source in put_aside.chain(existed.then_some(database)) {
                 let acknowledged = self.marker.as_ref().map_or(Position::START, |marker| marker.acknowledged);
                 let rescued = rescue::journals(&source, acknowledged, &mut store)?;
                 tracing::warn!(from = %source.display(), rescued, "took records out of a damaged database");
@@ -189,7 +190,7 @@ impl Home {
         while match &opened {
             Ok(queue) => queue.frozen(),
             Err(fault) => matches!(fault, Fault::Full),
-        } && (self.reserve.free() || self.forget_tables())
+        } && (self.reserve.free() || aside::drop_tables(&self.dir))
         {
             drop(opened);
             opened = self.attempt(reported);
@@ -197,23 +198,13 @@ impl Home {
         opened
     }
 
-    /// Renames the database to the next `quarantine-<n>`. One that was begun after the last and never opened whole holds nothing of
-    /// its own, and goes.
+    /// Puts the database aside. One that was begun after the last and never opened whole holds nothing of its own, and goes.
     fn quarantine(&mut self) -> Result<(), Error> {
-        let from = self.database();
+        let database = self.database();
         if self.begun {
-            return fs::remove_dir_all(&from).map_err(|source| failed("remove", &from, source));
+            return fs::remove_dir_all(&database).map_err(|source| failed("remove", &database, source));
         }
-        let n = quarantines(&self.dir)?.last().map_or(1, |(n, _)| n + 1);
-        failpoint::hit("spool.quarantine.begin");
-        let to = self.dir.join(format!("quarantine-{n}"));
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a directory has no A/B slots, and the parent is fsynced below"
-        )]
-        fs::rename(&from, &to).map_err(|source| failed("rename", &from, source))?;
-        sync_directory(&self.dir)?;
-        failpoint::hit("spool.quarantine.renamed");
+        aside::put(&self.dir, &database)?;
         self.begun = true;
         self.quarantined += 1;
         Ok(())
@@ -223,20 +214,7 @@ impl Home {
     /// fill the disk.
     fn forget(&mut self, but: usize) {
         self.begun = false;
-        let mut aside = quarantines(&self.dir).unwrap_or_default();
-        aside.truncate(aside.len().saturating_sub(but));
-        for (_, path) in aside {
-            if let Err(error) = fs::remove_dir_all(&path) {
-                tracing::warn!(%error, path = %path.display(), "a database that was put aside cannot be removed");
-            }
-        }
-    }
-
-    /// Deletes the tables of what was put aside: only a person would read them. Says whether there were any.
-    fn forget_tables(&self) -> bool {
-        let aside = quarantines(&self.dir).unwrap_or_default();
-        let tables = aside.into_iter().map(|(_, path)| path.join("keyspaces"));
-        tables.filter(|path| fs::remove_dir_all(path).is_ok()).count() > 0
+        aside::keep(&self.dir, but);
     }
 
     fn error(&self, fault: Fault) -> Error {
@@ -333,20 +311,6 @@ fn lock(dir: &Path) -> Result<File, Error> {
         Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed("lock", &path, source)),
     }
-}
-
-/// The databases that were put aside, the oldest first.
-pub(crate) fn quarantines(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
-    let entries = fs::read_dir(dir).map_err(|source| failed("read", dir, source))?;
-    let directories =
-        entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let numbered = directories.filter_map(|entry| {
-        let n = entry.file_name().to_str()?.strip_prefix("quarantine-")?.parse().ok()?;
-        Some((n, entry.path()))
-    });
-    let mut numbered = numbered.collect::<Vec<_>>();
-    numbered.sort();
-    Ok(numbered)
 }
 
 fn sync_directory(dir: &Path) -> Result<(), Error> {

@@ -8,7 +8,8 @@
 //! writer.rs   the thread: groups, one fsync each, opening again after a failure
 //! queue.rs    the rules: numbering, release, eviction with its gap, rewind, renumber (pure over a Store)
 //! census.rs   what is there at opening, and what is missing                      (pure)
-//! home.rs     the directory: lock, slots, database, reserve, quarantine
+//! home.rs     the directory: lock, slots, database, reserve
+//! aside.rs    databases that were put aside as damaged
 //! manifest.rs the checksums that the database writes and does not read
 //! rescue.rs   what a damaged database still tells
 //! rewrite.rs  the journals once more, after an fsync that failed
@@ -21,6 +22,7 @@
 //!
 //! A crash of the process loses nothing recorded. A power cut loses at most what was not yet recorded.
 
+mod aside;
 mod census;
 mod command;
 mod error;

@@ -11,9 +11,9 @@ use std::{
 };
 
 use crate::{
+    aside,
     error::Error,
     fjall::FjallStore,
-    home::quarantines,
     key::{self, Record},
     rescue, slot,
     store::{Fault, Store},
@@ -53,7 +53,7 @@ pub struct Salvaged {
 
 /// Reads the facts of a spool, whether or not a process uses it.
 pub fn inspect(dir: &Path) -> Result<Facts, Error> {
-    let quarantined = quarantines(dir)?;
+    let quarantined = aside::all(dir)?;
     let marker = slot::newest(dir);
     let acknowledged = marker.as_ref().map(|marker| marker.acknowledged);
     let ends = marker.as_ref().map(crate::marker::Marker::ends).unwrap_or_default();
@@ -80,7 +80,7 @@ pub fn salvage(
     show: &mut dyn FnMut(Position, &[u8]) -> io::Result<()>,
 ) -> Result<Salvaged, Error> {
     let _lock = lock(dir)?;
-    let aside = quarantines(dir)?;
+    let put_aside = aside::all(dir)?;
     let mut salvaged = Salvaged::default();
     let mut seen = HashSet::new();
     let mut failed = None;
@@ -94,7 +94,7 @@ pub fn salvage(
         if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let (mut opened, mut broken, mut unread) = (0, 0, None);
-    let databases = std::iter::once(dir.join("queue")).chain(aside.into_iter().map(|(_, path)| path));
+    let databases = std::iter::once(dir.join("queue")).chain(put_aside.into_iter().map(|(_, path)| path));
     for database in databases.filter(|database| database.exists()) {
         match read(&database, scratch, &mut take) {
             Ok(()) => opened += 1,
