@@ -33,8 +33,10 @@ impl NameServer {
         thread::spawn(move || {
             let mut question = [0; 512];
             loop {
+                let asked = socket.recv_from(&mut question);
+                // What was set before the question counts.
                 let Some(answers) = *told.lock().unwrap_or_else(PoisonError::into_inner) else { return };
-                let Ok((length, from)) = socket.recv_from(&mut question) else { continue };
+                let Ok((length, from)) = asked else { continue };
                 if let Some(answer) = answer(&question[..length], answers) {
                     let _ = socket.send_to(&answer, from);
                 }
