@@ -29,7 +29,7 @@ test: ## Install what the tests need, build, run every test
 
 .PHONY: soak
 # ROW=P1,N11 runs only those rows, SEED=7 with that seed.
-soak: ## Run every row of tests/faults in full: kills, cuts, forgeries, full disks, damage, clocks; an hour
+soak: ## Run every row of tests/faults in full: kills, cuts, forgeries, full disks, damage, clocks; an hour and a half
 	@scripts/setup test
 	@$(MAKE) --no-print-directory build
 	@PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test faults
