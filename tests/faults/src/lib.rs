@@ -26,7 +26,9 @@ pub mod stage;
 pub mod target;
 pub mod trace;
 mod warm;
+mod wrap;
 
 pub use picket_e2e::{Finished, Process, pause, until};
 pub use row::{Row, Run, Tally};
 pub use stage::Stage;
+pub(crate) use wrap::wrap;

@@ -6,6 +6,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::wrap;
+
 /// The file system, mounted.
 pub struct Disk {
     /// Keeps the namespace; ends when its input does.
@@ -45,15 +47,7 @@ impl Disk {
 
     /// The same command, started where the file system is mounted. Its process id is that of the command.
     pub fn under(&self, command: &Command) -> Command {
-        let mut under = self.inside("env", &[]);
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => under.env(name, value),
-                None => under.env_remove(name),
-            };
-        }
-        under.arg(command.get_program()).args(command.get_args());
-        under
+        wrap(self.inside("env", &[]), command)
     }
 
     /// Fills it until nothing fits any more, but for `left` bytes.

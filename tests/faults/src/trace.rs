@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
+use crate::wrap;
+
 /// A file, whatever its names are.
 pub type Inode = usize;
 
@@ -60,14 +62,7 @@ pub fn under(command: &Command, output: &Path, failing: Option<&str>) -> Command
     if let Some(when) = failing {
         traced.arg("-e").arg(format!("inject=fsync,fdatasync:error=EIO:when={when}"));
     }
-    traced.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => traced.env(name, value),
-            None => traced.env_remove(name),
-        };
-    }
-    traced
+    wrap(traced, command)
 }
 
 impl Trace {

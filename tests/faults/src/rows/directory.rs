@@ -17,7 +17,7 @@ use crate::damage::{Fate, alone, fate};
 use crate::golden::{self, Golden};
 use crate::image::{LIMIT, block_on, everything, scratch};
 use crate::row::row;
-use crate::{Row, Run, Stage, Tally, pause, until};
+use crate::{Row, Run, Stage, Tally, pause, until, wrap};
 
 pub(super) const ROWS: &[Row] = &[
     row("P3", "killed by the kernel for its memory", (5, 100), memory),
@@ -237,7 +237,7 @@ impl Group {
     }
 
     fn under(&self, command: &std::process::Command, bytes: u64) -> std::process::Command {
-        let mut under = match &self.group {
+        let under = match &self.group {
             Some((path, limit)) => {
                 fs::write(path.join(limit), bytes.to_string()).expect("the bound can be set");
                 let mut under = std::process::Command::new("sh");
@@ -250,14 +250,7 @@ impl Group {
                 under
             }
         };
-        under.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => under.env(name, value),
-                None => under.env_remove(name),
-            };
-        }
-        under
+        wrap(under, command)
     }
 }
 

@@ -12,7 +12,7 @@ use super::process::{returns, stop};
 use crate::namespace::inside;
 use crate::proxy::Proxy;
 use crate::row::row;
-use crate::{Row, Run, Stage, Tally, pause, until};
+use crate::{Row, Run, Stage, Tally, pause, until, wrap};
 
 pub(super) const ROWS: &[Row] =
     &[row("N1", "no address for the control plane's name", (2, 12), nameless).in_namespace()];
@@ -99,14 +99,7 @@ fn resolving(stage: &Stage, command: &Command) -> Command {
     ];
     let mut under = Command::new("unshare");
     under.args(["--mount", "--propagation", "private", "sh", "-c", MOUNT]).args(files);
-    under.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => under.env(name, value),
-            None => under.env_remove(name),
-        };
-    }
-    under
+    wrap(under, command)
 }
 
 const MOUNT: &str = "for f in \"$0\" \"$1\" \"$2\"; do \

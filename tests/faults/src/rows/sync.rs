@@ -13,7 +13,7 @@ use crate::image::LIMIT;
 use crate::preload::Orders;
 use crate::row::row;
 use crate::target::Mood;
-use crate::{Process, Row, Run, Stage, Tally, pause, until};
+use crate::{Process, Row, Run, Stage, Tally, pause, until, wrap};
 
 pub(super) const ROWS: &[Row] = &[
     row("D9", "fsync fails with EIO", (10, 200), failing),
@@ -156,19 +156,9 @@ fn few_descriptors(run: &Run) -> Tally {
     let stage = Stage::new("D11");
     stage.apply_all(&stage.pages("dc1", 60));
     let token = stage.create_agent(NAME, "dc1");
-    let inner = stage.agent(NAME);
-    let mut command = Command::new("prlimit");
-    command
-        .arg("--nofile=64")
-        .arg(inner.get_program())
-        .args(inner.get_args())
-        .env("PICKET_SETUP_TOKEN", token);
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nofile=64").env("PICKET_SETUP_TOKEN", token);
+    let mut command = wrap(limited, &stage.agent(NAME));
     let mut agent = stage.start(NAME, &mut command);
     until("the agent records", 9 * LIMIT, || (count(&agent) > 0).then_some(()));
     for time in 0..run.count {

@@ -14,7 +14,7 @@ use crate::image::LIMIT;
 use crate::preload::Orders;
 use crate::proxy::{Link, Proxy};
 use crate::row::row;
-use crate::{Process, Row, Run, Stage, Tally, pause, until};
+use crate::{Process, Row, Run, Stage, Tally, pause, until, wrap};
 
 pub(super) const ROWS: &[Row] = &[
     row("N14", "a wall clock that is wrong at start and jumps", (7, 70), wall),
@@ -207,16 +207,9 @@ impl<'a> Bent<'a> {
 
     /// On a machine that was booted so much longer ago.
     fn start_after(&self, time: Duration) -> Process {
-        let inner = self.command();
-        let mut command = std::process::Command::new("unshare");
-        command.args(["--kill-child", "--time", "--boottime", &time.as_secs().to_string()]);
-        command.arg(inner.get_program()).args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        let mut later = std::process::Command::new("unshare");
+        later.args(["--kill-child", "--time", "--boottime", &time.as_secs().to_string()]);
+        let mut command = wrap(later, &self.command());
         // The library is for the agent, not for unshare; what the file says is in the namespace already.
         command.env_remove("LD_PRELOAD").env_remove("PICKET_DEBUG_SLEPT");
         self.stage.start(self.name, &mut command)
