@@ -22,6 +22,7 @@ mod schema;
 mod state;
 mod verdict;
 mod wasi;
+mod world;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ pub use plugin::{Description, MetricDescription, Plugin};
 pub use redact::Secrets;
 pub use schema::{Schema, SchemaError};
 pub use verdict::{Failure, Fault, Finding, Metric, Mistake, Outcome, State, Verdict};
+pub use world::{Stream, World};
 
 /// How a sandbox is set up.
 ///

@@ -1,6 +1,7 @@
 //! One run from a job to a report: a fresh instance, its bounds, and the reason when it breaks one. The store is dropped after
 //! every run, however it ended.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -20,6 +21,7 @@ use crate::redact::Secrets;
 use crate::report;
 use crate::state::State;
 use crate::verdict::{Fault, Mistake, Verdict};
+use crate::world::World;
 
 /// How long `describe` and `validate` wait for a slot: they are nobody's schedule.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,12 +29,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Sandbox {
     /// Makes one run. Always comes back by the job's timeout and [`Limits::grace`].
     pub async fn run(&self, plugin: &Plugin, job: Job) -> Report {
+        self.run_in(plugin, job, |session| Arc::new(session)).await
+    }
+
+    /// Makes one run in the world that `world` makes of the session of the real one: around it, or in its place.
+    pub async fn run_in(
+        &self,
+        plugin: &Plugin,
+        job: Job,
+        world: impl FnOnce(net::Session) -> Arc<dyn World>,
+    ) -> Report {
         let started = Instant::now();
         let Ok(_slot) = self.inner.slots.try_acquire() else { return Report::fault(Fault::Exhausted) };
         let deadline = tokio::time::Instant::now() + job.timeout;
         let limits = Limits { memory: job.limits.memory.min(SLOT_MEMORY), ..job.limits };
-        let session = self.inner.network.session(job.grant, limits.budget(), deadline);
-        let mut store = self.store(&limits, Some(session.clone()), job.secrets);
+        let world = world(self.inner.network.session(job.grant, limits.budget(), deadline));
+        let mut store = self.store(&limits, Some(Arc::clone(&world)), job.secrets);
         let context = wit::Context {
             config: job.config.to_string(),
             budget_ms: u32::try_from(job.timeout.as_millis()).unwrap_or(u32::MAX),
@@ -49,7 +61,7 @@ impl Sandbox {
             Ok(returned) => report::verdict(returned, &state.redactor, &plugin.metrics, &limits),
             Err(fault) => Verdict::Fault(clean(fault, &state)),
         };
-        let mut measured = session.measured();
+        let mut measured = world.measured();
         for denial in &mut measured.denials {
             *denial = state.redactor.clean(std::mem::take(denial));
         }
@@ -116,8 +128,8 @@ impl Sandbox {
         }
     }
 
-    fn store(&self, limits: &Limits, session: Option<net::Session>, secrets: Secrets) -> Store<State> {
-        let mut store = Store::new(&self.inner.engine, State::new(limits, session, secrets));
+    fn store(&self, limits: &Limits, world: Option<Arc<dyn World>>, secrets: Secrets) -> Store<State> {
+        let mut store = Store::new(&self.inner.engine, State::new(limits, world, secrets));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits.call_bytes);
         store.set_epoch_deadline(1);

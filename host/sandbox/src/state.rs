@@ -10,6 +10,7 @@ use crate::engine::TICK;
 use crate::limits::{Exceeded, Limiter, Limits};
 use crate::log::Log;
 use crate::redact::{Redactor, Secrets};
+use crate::world::World;
 
 /// The data of a run's store.
 pub(crate) struct State {
@@ -19,24 +20,24 @@ pub(crate) struct State {
     pub(crate) limiter: Limiter,
     pub(crate) meter: Meter,
     /// None while a component describes itself or validates: no capability at all.
-    pub(crate) session: Option<net::Session>,
+    pub(crate) world: Option<Arc<dyn World>>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) log: Arc<Log>,
     pub(crate) redactor: Arc<Redactor>,
 }
 
 impl State {
-    pub(crate) fn new(limits: &Limits, session: Option<net::Session>, secrets: Secrets) -> State {
+    pub(crate) fn new(limits: &Limits, world: Option<Arc<dyn World>>, secrets: Secrets) -> State {
         let redactor = Arc::new(Redactor::new(&secrets));
         let log = Arc::new(Log::new(limits.log, Arc::clone(&redactor)));
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         State {
             table,
-            wasi: crate::wasi::context(&log),
+            wasi: crate::wasi::context(&log, world.as_ref()),
             limiter: Limiter::new(limits.memory),
             meter: Meter::new(limits.calls, limits.cpu),
-            session,
+            world,
             secrets: Arc::new(secrets),
             log,
             redactor,

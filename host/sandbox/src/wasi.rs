@@ -14,11 +14,12 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::p2::bindings::{cli, clocks, io, random};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
 use crate::log::{Level, Log};
 use crate::state::State;
+use crate::world::World;
 
 /// Every interface that is linked here, without its version. What else a component imports is refused at load.
 pub(crate) const INTERFACES: [&str; 18] = [
@@ -95,13 +96,21 @@ impl WasiView for State {
 }
 
 /// No arguments, no environment, no directories, no network; standard input at its end; what is printed goes into the log.
-pub(crate) fn context(log: &Arc<Log>) -> WasiCtx {
-    WasiCtx::builder()
+pub(crate) fn context(log: &Arc<Log>, world: Option<&Arc<dyn World>>) -> WasiCtx {
+    let clock = || Clock { start: Instant::now(), world: world.cloned() };
+    let mut builder = WasiCtx::builder();
+    if let Some(bytes) = world.and_then(|world| world.random()).filter(|bytes| !bytes.is_empty()) {
+        let seed = bytes.iter().take(16).fold(0, |seed: u128, byte| seed << 8 | u128::from(*byte));
+        builder.secure_random(Deterministic::new(bytes.clone()));
+        builder.insecure_random(Deterministic::new(bytes));
+        builder.insecure_random_seed(seed);
+    }
+    builder
         .stdout(Stream { level: Level::Info, log: Arc::clone(log) })
         .stderr(Stream { level: Level::Warn, log: Arc::clone(log) })
         .max_random_size(RANDOM_BYTES)
-        .wall_clock(Clock { start: Instant::now() })
-        .monotonic_clock(Clock { start: Instant::now() })
+        .wall_clock(clock())
+        .monotonic_clock(clock())
         .allow_ip_name_lookup(false)
         .allow_tcp(false)
         .allow_udp(false)
@@ -157,9 +166,10 @@ impl OutputStream for Stream {
     }
 }
 
-/// Both clocks, in whole [`PRECISION`].
+/// Both clocks, in whole [`PRECISION`]; the run's world has a say in what they show.
 struct Clock {
     start: Instant,
+    world: Option<Arc<dyn World>>,
 }
 
 fn coarse(time: Duration) -> Duration {
@@ -172,7 +182,10 @@ impl HostWallClock for Clock {
     }
 
     fn now(&self) -> Duration {
-        coarse(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+        coarse(match &self.world {
+            Some(world) => world.wall(),
+            None => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        })
     }
 }
 
@@ -182,7 +195,9 @@ impl HostMonotonicClock for Clock {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(coarse(self.start.elapsed()).as_nanos()).unwrap_or(u64::MAX)
+        let real = self.start.elapsed();
+        let elapsed = self.world.as_ref().map_or(real, |world| world.elapsed(real));
+        u64::try_from(coarse(elapsed).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -193,7 +208,7 @@ mod tests {
     #[test]
     fn clocks_count_whole_milliseconds() {
         assert_eq!(coarse(Duration::from_micros(1999)), Duration::from_millis(1));
-        let clock = Clock { start: Instant::now() };
+        let clock = Clock { start: Instant::now(), world: None };
         assert_eq!(HostMonotonicClock::now(&clock) % 1_000_000, 0);
     }
 }

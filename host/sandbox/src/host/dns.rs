@@ -17,8 +17,8 @@ impl dns::Host for State {
         &mut self,
         question: dns::Question,
     ) -> wasmtime::Result<Result<Resource<net::Answer>, types::Error>> {
-        let Some(session) = self.session()? else { return Ok(Err(no_network())) };
-        let answer = session.ask(question.into()).await;
+        let Some(world) = self.world()? else { return Ok(Err(no_network())) };
+        let answer = world.ask(question.into()).await;
         self.back();
         match answer {
             Ok(answer) => Ok(Ok(self.table.push(answer)?)),

@@ -35,7 +35,7 @@ impl http::Host for State {
         &mut self,
         request: http::Request,
     ) -> wasmtime::Result<Result<Resource<Response>, types::Error>> {
-        let Some(session) = self.session()? else { return Ok(Err(no_network())) };
+        let Some(world) = self.world()? else { return Ok(Err(no_network())) };
         let mut headers = Vec::new();
         for (name, value) in request.headers {
             headers.push(self.header(name, value)?);
@@ -51,7 +51,7 @@ impl http::Host for State {
             max_redirects: request.max_redirects,
             max_body: request.max_body,
         };
-        let response = session.send(request).await;
+        let response = world.send(request).await;
         self.back();
         match response {
             Ok(inner) => Ok(Ok(self.table.push(Response { inner })?)),

@@ -1,5 +1,5 @@
-//! What a component is given: the interfaces of `picket:net`, each a thin translation over the real code in `net`. Owns the
-//! generated bindings and the linker; the state of a run is in `state`, WASI in `wasi`.
+//! What a component is given: the interfaces of `picket:net`, each a thin translation over the run's `world`. Owns the generated
+//! bindings and the linker; the state of a run is in `state`, WASI in `wasi`.
 
 mod dns;
 mod http;
@@ -9,11 +9,14 @@ mod tcp;
 mod tls;
 mod translate;
 
+use std::sync::Arc;
+
 use wasmtime::Engine;
 use wasmtime::component::{HasData, Linker};
 
 use crate::error::Error;
 use crate::state::State;
+use crate::world::World;
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub(crate) mod bindings {
@@ -38,7 +41,7 @@ pub(crate) mod bindings {
             "picket:net/dns.answer": net::Answer,
             "picket:net/tls.certificate": crate::host::Certificate,
             "picket:net/tls.session": net::TlsSession,
-            "picket:net/tcp.connection": net::Connection,
+            "picket:net/tcp.connection": crate::host::Connection,
             "picket:net/http.response": crate::host::Response,
         },
         require_store_data_send: true,
@@ -49,6 +52,8 @@ pub(crate) mod bindings {
 pub use self::http::Response;
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub use self::secrets::Secret;
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub use self::tcp::Connection;
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub use self::tls::Certificate;
 
@@ -79,13 +84,13 @@ impl Host {
 }
 
 impl State {
-    /// The run's network; none while a component describes itself or validates.
-    fn session(&self) -> wasmtime::Result<Option<net::Session>> {
+    /// The run's world; none while a component describes itself or validates.
+    fn world(&self) -> wasmtime::Result<Option<Arc<dyn World>>> {
         self.meter.within()?;
-        Ok(self.session.clone())
+        Ok(self.world.clone())
     }
 
-    /// The host is back from the network.
+    /// The host is back from the world.
     fn back(&mut self) {
         self.meter.waited(std::time::Instant::now());
     }

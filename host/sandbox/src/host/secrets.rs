@@ -20,6 +20,7 @@ use crate::state::State;
 const MAX_ITERATIONS: u32 = 100_000;
 
 /// A secret that a component holds: its name in the run's secrets.
+#[derive(Clone)]
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Secret {
     name: String,
@@ -43,12 +44,40 @@ impl secrets::Host for State {
     }
 }
 
+impl State {
+    /// Passes what was made with a secret through the run's world.
+    fn made(
+        &self,
+        secret: &Secret,
+        function: &str,
+        made: Result<Vec<u8>, String>,
+    ) -> Result<Vec<u8>, String> {
+        match &self.world {
+            Some(world) => world.made(&secret.name, function, made),
+            None => made,
+        }
+    }
+
+    /// The same for what is text.
+    fn made_text(
+        &self,
+        secret: &Secret,
+        function: &str,
+        made: Result<String, String>,
+    ) -> Result<String, String> {
+        let made = self.made(secret, function, made.map(String::into_bytes))?;
+        String::from_utf8(made).map_err(|_| "what was made is not text".to_owned())
+    }
+}
+
 impl secrets::HostSecret for State {
     fn hmac_sha256(&mut self, secret: Resource<Secret>, data: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
         self.meter.within()?;
-        let code = hmac(self.table.get(&secret)?.bytes(), &data).to_vec();
+        let secret = self.table.get(&secret)?;
+        let code = self.made(secret, "hmac-sha256", Ok(hmac(secret.bytes(), &data).to_vec()));
         self.meter.worked(Instant::now());
-        Ok(code)
+        // Nothing but a trace that lacks it has a reason to refuse.
+        Ok(code.unwrap_or_default())
     }
 
     fn scram_sha256(
@@ -61,6 +90,7 @@ impl secrets::HostSecret for State {
         self.meter.within()?;
         let secret = self.table.get(&secret)?;
         let answer = scram_sha256(secret.bytes(), &client_first_bare, &server_first, &channel_binding);
+        let answer = self.made_text(secret, "scram-sha256", answer);
         self.meter.worked(Instant::now());
         Ok(answer)
     }
@@ -79,8 +109,9 @@ impl secrets::HostSecret for State {
             *to = from;
         }
         let hash = postgres_protocol::authentication::md5_hash(user.as_bytes(), secret.bytes(), four);
+        let hash = self.made_text(secret, "postgres-md5", Ok(hash));
         self.meter.worked(Instant::now());
-        Ok(hash)
+        Ok(hash.unwrap_or_default())
     }
 
     fn drop(&mut self, secret: Resource<Secret>) -> wasmtime::Result<()> {

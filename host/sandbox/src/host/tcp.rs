@@ -1,22 +1,22 @@
 //! `picket:net/tcp`: byte streams.
 
 use wasmtime::component::Resource;
-use zeroize::Zeroizing;
 
 use super::bindings::picket::net::{tcp, tls, types};
 use super::{Secret, no_network};
 use crate::state::State;
+use crate::world::Stream;
+
+/// What a handle stands for.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub type Connection = Box<dyn Stream>;
 
 type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
 
 impl tcp::Host for State {
-    async fn connect(
-        &mut self,
-        to: types::Endpoint,
-        family: types::Family,
-    ) -> Answer<Resource<net::Connection>> {
-        let Some(session) = self.session()? else { return Ok(Err(no_network())) };
-        let connection = session.connect(to.into(), family.into()).await;
+    async fn connect(&mut self, to: types::Endpoint, family: types::Family) -> Answer<Resource<Connection>> {
+        let Some(world) = self.world()? else { return Ok(Err(no_network())) };
+        let connection = world.connect(to.into(), family.into()).await;
         self.back();
         match connection {
             Ok(connection) => Ok(Ok(self.table.push(connection)?)),
@@ -26,45 +26,45 @@ impl tcp::Host for State {
 }
 
 impl tcp::HostConnection for State {
-    async fn read(&mut self, connection: Resource<net::Connection>, max: u32) -> Answer<Vec<u8>> {
+    async fn read(&mut self, connection: Resource<Connection>, max: u32) -> Answer<Vec<u8>> {
         self.meter.within()?;
         let bytes = self.table.get_mut(&connection)?.read(max).await;
         self.back();
         Ok(bytes.map_err(Into::into))
     }
 
-    async fn read_exact(&mut self, connection: Resource<net::Connection>, length: u32) -> Answer<Vec<u8>> {
+    async fn read_exact(&mut self, connection: Resource<Connection>, length: u32) -> Answer<Vec<u8>> {
         self.meter.within()?;
         let bytes = self.table.get_mut(&connection)?.read_exact(length).await;
         self.back();
         Ok(bytes.map_err(Into::into))
     }
 
-    async fn write(&mut self, connection: Resource<net::Connection>, bytes: Vec<u8>) -> Answer<()> {
+    async fn write(&mut self, connection: Resource<Connection>, bytes: Vec<u8>) -> Answer<()> {
         self.meter.within()?;
-        let written = self.table.get_mut(&connection)?.write(&bytes, false).await;
+        let written = self.table.get_mut(&connection)?.write(&bytes).await;
         self.back();
         Ok(written.map_err(Into::into))
     }
 
     async fn write_secret(
         &mut self,
-        connection: Resource<net::Connection>,
+        connection: Resource<Connection>,
         prefix: Vec<u8>,
         secret: Resource<Secret>,
         suffix: Vec<u8>,
     ) -> Answer<()> {
         self.meter.within()?;
-        let secret = self.table.get(&secret)?;
-        let bytes = Zeroizing::new([&prefix, secret.bytes(), &suffix].concat());
-        let written = self.table.get_mut(&connection)?.write(&bytes, true).await;
+        let secret = self.table.get(&secret)?.clone();
+        let stream = self.table.get_mut(&connection)?;
+        let written = stream.write_secret(&prefix, secret.bytes(), &suffix).await;
         self.back();
         Ok(written.map_err(Into::into))
     }
 
     async fn secure(
         &mut self,
-        connection: Resource<net::Connection>,
+        connection: Resource<Connection>,
         options: tls::Options,
     ) -> Answer<Resource<net::TlsSession>> {
         self.meter.within()?;
@@ -76,22 +76,22 @@ impl tcp::HostConnection for State {
         }
     }
 
-    async fn shutdown(&mut self, connection: Resource<net::Connection>) -> Answer<()> {
+    async fn shutdown(&mut self, connection: Resource<Connection>) -> Answer<()> {
         self.meter.within()?;
         let done = self.table.get_mut(&connection)?.shutdown().await;
         self.back();
         Ok(done.map_err(Into::into))
     }
 
-    fn remote_address(&mut self, connection: Resource<net::Connection>) -> wasmtime::Result<String> {
+    fn remote_address(&mut self, connection: Resource<Connection>) -> wasmtime::Result<String> {
         Ok(self.table.get(&connection)?.remote().to_string())
     }
 
-    fn timings(&mut self, connection: Resource<net::Connection>) -> wasmtime::Result<types::Timings> {
+    fn timings(&mut self, connection: Resource<Connection>) -> wasmtime::Result<types::Timings> {
         Ok(self.table.get(&connection)?.timings().into())
     }
 
-    fn drop(&mut self, connection: Resource<net::Connection>) -> wasmtime::Result<()> {
+    fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
         self.table.delete(connection)?;
         Ok(())
     }
