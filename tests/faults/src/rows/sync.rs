@@ -123,7 +123,8 @@ fn slow(run: &Run) -> Tally {
         // Whoever starts anew is greeted anew.
         stage.kill_control();
         stage.start_control();
-        until("another lease is on its way to the disk", LIMIT, || {
+        // Two backoffs of somebody who was cut off a moment ago, and what the disk takes for it.
+        until("another lease is on its way to the disk", 3 * LIMIT, || {
             (self::lease(&stage) != lease).then_some(())
         });
         pause(Duration::from_secs(10).saturating_sub(begun.elapsed()));
