@@ -84,6 +84,7 @@ impl Transport {
                 .no_gzip()
                 .no_zstd()
                 .tcp_keepalive(CONNECT)
+                .pool_idle_timeout(IDLE)
                 .no_proxy()
                 .user_agent(concat!("picket-agent/", env!("CARGO_PKG_VERSION")));
             if base.scheme() == "http" && proxy.as_ref().is_none_or(|proxy| proxy.url.scheme() == "http") {
@@ -271,6 +272,8 @@ fn chain(error: &reqwest::Error) -> String {
 }
 
 const CONNECT: Duration = Duration::from_secs(5);
+/// Two heartbeats: a connection that rested longer, as behind a backoff, may have been given up by somebody in between without a word.
+const IDLE: Duration = Duration::from_secs(2 * wire::HEARTBEAT_S);
 
 #[cfg(test)]
 mod tests {
