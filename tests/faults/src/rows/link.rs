@@ -153,7 +153,8 @@ fn slow_loris(run: &Run) -> Tally {
     let mut slowest = Duration::ZERO;
     for _ in 0..run.count {
         stage.wait_for_result("edge-1", Duration::from_secs(90), |_| true);
-        until("it is connected", Duration::from_secs(90), || connected(&stage, "edge-1").then_some(()));
+        // Two attempts, up to a minute apart: failures that follow one another this closely are failures in a row.
+        until("it is connected", Duration::from_secs(150), || connected(&stage, "edge-1").then_some(()));
         let asked = proxy.asked("/v1/results").len();
         proxy.policy(requests_only(|request| {
             if request.path() == "/v1/results" { Fate::Trickle(1) } else { Fate::Pass }
