@@ -8,6 +8,7 @@ mod grant;
 mod host;
 mod http;
 mod lookup;
+mod oauth2;
 mod record;
 mod resolve;
 mod rule;
@@ -25,6 +26,7 @@ pub use rule::{NameRule, Rule};
 pub use session::{Network, Session, Settings};
 pub use tls::{Certificate, TlsSession};
 pub use types::{
-    Answer, Budget, Cause, Defect, Endpoint, Entry, Failure, Family, Header, Measured, Phase, Question,
-    Request, Response, Revocation, Timings, TlsOptions, Transport, Trust,
+    Answer, Budget, Cause, Defect, Endpoint, Entry, Failure, Family, Header, Hidden, Measured, NoToken,
+    Phase, Proof, Question, Request, Response, Revocation, Security, Timings, TlsOptions, TokenRequest,
+    Transport, Trust,
 };

@@ -37,6 +37,7 @@ fn entry(record: &Record) -> Entry {
     let name = absolute(record.name.clone()).to_ascii();
     let data = match &record.data {
         RData::Unknown { .. } | RData::NULL(_) => unknown(record.record_type(), &rdata),
+        RData::DNSSEC(_) if is_key(record.record_type()) => unknown(record.record_type(), &rdata),
         RData::HTTPS(https) => service(https),
         RData::SVCB(svcb) => service(svcb),
         RData::TXT(txt) => txt.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect(),
@@ -69,8 +70,13 @@ fn service(svcb: &SVCB) -> String {
     format!("{} {}{}", svcb.svc_priority, svcb.target_name, parameters.collect::<String>())
 }
 
-/// The presentation of types that hickory keeps as bytes: DS and its kin (RFC 4034, section 5.3), DNSKEY (section 2.2), and
-/// RFC 3597, section 5, for the rest.
+fn is_key(kind: RecordType) -> bool {
+    use RecordType::{CDNSKEY, CDS, DNSKEY, DS};
+    matches!(kind, DS | CDS | DNSKEY | CDNSKEY)
+}
+
+/// The presentation of DS and its kin (RFC 4034, section 5.3) and of DNSKEY (section 2.2), all of it as numbers, and RFC 3597,
+/// section 5, for what hickory keeps as bytes.
 fn unknown(kind: RecordType, rdata: &[u8]) -> String {
     let word = |at: usize| u16::from_be_bytes([rdata[at], rdata[at + 1]]);
     match kind {

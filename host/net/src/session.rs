@@ -17,7 +17,8 @@ use crate::grant::{Ceiling, Grant, Refusal};
 use crate::resolve::{Names, Resolver};
 use crate::tls::{self, Roots};
 use crate::types::{
-    Answer, Budget, Cause, Endpoint, Failure, Family, Measured, Phase, Question, Request, Response, Timings,
+    Answer, Budget, Cause, Endpoint, Failure, Family, Hidden, Measured, NoToken, Phase, Question, Request,
+    Response, Timings, TokenRequest,
 };
 
 /// How a process uses the network.
@@ -88,6 +89,11 @@ impl Session {
         crate::lookup::ask(&self.run, question).await
     }
 
+    /// Asks, and validates the answer against the anchors: DNSKEY records as a zone file has them, the root's keys when none.
+    pub async fn validate(&self, question: Question, anchors: &[String]) -> Result<Answer, Failure> {
+        crate::lookup::validate(&self.run, question, anchors).await
+    }
+
     /// Resolves, asks the grant for every address, and connects to the first that answers (RFC 8305 order).
     pub async fn connect(&self, to: Endpoint, family: Family) -> Result<Connection, Failure> {
         Connection::open(&self.run, &to, family).await
@@ -96,6 +102,11 @@ impl Session {
     /// Makes an HTTP exchange, redirects included; each hop is a fresh connection and asks the grant anew.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         crate::http::send(&self.run, request).await
+    }
+
+    /// Asks for an access token; nothing else of the answer is handed out.
+    pub async fn token(&self, request: TokenRequest) -> Result<Hidden, NoToken> {
+        crate::oauth2::token(&self.run, request).await
     }
 
     /// What was measured and refused so far.

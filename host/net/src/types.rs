@@ -148,9 +148,9 @@ pub enum Transport {
     Udp,
     /// RFC 7766.
     Tcp,
-    /// RFC 7858; not spoken yet.
+    /// RFC 7858.
     Tls,
-    /// RFC 8484; not spoken yet.
+    /// RFC 8484.
     Https,
 }
 
@@ -161,7 +161,7 @@ pub struct Question {
     pub name: String,
     /// The type as RFC 1035 and its successors print it: "A", "MX", "HTTPS", or "TYPE65" (RFC 3597).
     pub kind: String,
-    /// Who is asked, "host" or "host:port"; the system's first resolver that answers when none.
+    /// Who is asked, "host" or "host:port", for HTTPS also a URL; the system's first resolver that answers when none.
     pub server: Option<String>,
     /// How.
     pub transport: Transport,
@@ -169,6 +169,8 @@ pub struct Question {
     pub recursion_desired: bool,
     /// The DO bit (RFC 3225); adds EDNS (RFC 6891).
     pub dnssec_ok: bool,
+    /// How TLS is spoken with the server, for the transports that do.
+    pub tls: TlsOptions,
 }
 
 /// One resource record.
@@ -207,6 +209,21 @@ pub struct Answer {
     pub server: SocketAddr,
     /// From the question's first byte to the answer's last.
     pub elapsed: Duration,
+    /// What validation says, and why; none where it was not asked for.
+    pub security: Option<(Security, String)>,
+}
+
+/// What the signatures of an answer say (RFC 4033, section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Security {
+    /// A chain of signatures leads from a trust anchor to every record, or proves that there is none.
+    Secure,
+    /// A signed delegation proves that the zone is not signed.
+    Insecure,
+    /// There should be signatures, and they are missing, wrong or expired.
+    Bogus,
+    /// No chain could be built: a question on the way to an anchor was not answered.
+    Indeterminate,
 }
 
 /// What becomes of a peer that cannot be verified.
@@ -312,8 +329,8 @@ pub struct Request {
     pub tls: Option<TlsOptions>,
     /// How many redirects to follow; each hop asks the grant anew.
     pub max_redirects: u8,
-    /// Bytes of the decoded body to keep, within [`Budget::body`]. gzip, deflate and zstd are decoded; a server is asked for
-    /// none of them unless the headers say so.
+    /// Bytes of the decoded body to keep, within [`Budget::body`]. gzip, deflate, br and zstd are decoded, and asked for unless
+    /// the headers say otherwise.
     pub max_body: u32,
 }
 
@@ -338,6 +355,8 @@ pub struct Response {
     pub session: Option<TlsSession>,
     /// Of all hops together.
     pub timings: Timings,
+    /// Of each hop, in the order of `hops`.
+    pub hop_timings: Vec<Timings>,
 }
 
 impl Response {
@@ -352,6 +371,63 @@ impl Response {
             true => String::from_utf8_lossy(&self.body).to_lowercase().contains(&text.to_lowercase()),
             false => text.is_empty() || self.body.windows(text.len()).any(|part| part == text.as_bytes()),
         }
+    }
+}
+
+/// A request for an access token (RFC 6749, section 4.4).
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// The token endpoint.
+    pub url: String,
+    /// The client's identifier.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: Hidden,
+    /// What is asked for; whatever the server gives when none.
+    pub scopes: Vec<String>,
+    /// More parameters of the request's body.
+    pub parameters: Vec<(String, String)>,
+    /// How the client proves itself.
+    pub proof: Proof,
+    /// Which addresses of the endpoint may be used.
+    pub family: Family,
+    /// Only for https; verified against the system's authorities when none.
+    pub tls: Option<TlsOptions>,
+}
+
+/// How a client proves itself (RFC 6749, section 2.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// HTTP Basic.
+    #[default]
+    Basic,
+    /// In the request's body.
+    Body,
+}
+
+/// Why there is no token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoToken {
+    /// The exchange failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The endpoint answered, but not with a token.
+    #[error("status {status}: {reason}")]
+    Refused {
+        /// Its status.
+        status: u16,
+        /// What it says in `error` and `error_description`, in one line.
+        reason: String,
+    },
+}
+
+/// Bytes that are wiped when dropped and never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 

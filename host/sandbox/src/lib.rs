@@ -14,6 +14,7 @@ mod job;
 mod limits;
 mod load;
 mod log;
+mod pattern;
 mod plugin;
 mod redact;
 mod report;

@@ -20,14 +20,16 @@ const VALIDATOR: &str = "picket:check/validator";
 const CONTRACT: &str = "0.1.";
 
 /// Our own interfaces, without their versions.
-const OWN: [&str; 8] = [
+const OWN: [&str; 10] = [
     "picket:check/verdict",
     "picket:net/types",
     "picket:net/secrets",
+    "picket:net/regex",
     "picket:net/dns",
     "picket:net/tls",
     "picket:net/tcp",
     "picket:net/http",
+    "picket:net/oauth2",
     "picket:net/log",
 ];
 

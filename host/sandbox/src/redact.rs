@@ -1,6 +1,7 @@
 //! Keeps secrets out of every text that leaves a run, and cuts texts to their bounds. Owns no bound of its own.
 
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
 
 use zeroize::Zeroizing;
 
@@ -46,7 +47,10 @@ impl std::fmt::Debug for Secrets {
 }
 
 /// Replaces secrets in texts: as they stand and as base64, percent-encoding, hexadecimal and JSON write them.
-pub(crate) struct Redactor {
+pub(crate) struct Redactor(RwLock<Forms>);
+
+#[derive(Default)]
+struct Forms {
     /// Longest first, so that no pattern leaves the rest of a longer one behind.
     parts: Vec<Zeroizing<String>>,
     /// Only where they are everything.
@@ -55,26 +59,28 @@ pub(crate) struct Redactor {
 
 impl Redactor {
     pub(crate) fn new(secrets: &Secrets) -> Self {
-        let mut parts = Vec::new();
-        let mut wholes = Vec::new();
+        let mut forms = Forms::default();
         for bytes in secrets.0.values() {
-            match bytes.len() {
-                0 => {}
-                1..SHORT => wholes.push(Zeroizing::new(String::from_utf8_lossy(bytes).into_owned())),
-                _ => parts.extend(forms(bytes)),
-            }
+            forms.add(bytes);
         }
-        parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
-        parts.dedup();
-        Redactor { parts, wholes }
+        forms.sort();
+        Redactor(RwLock::new(forms))
+    }
+
+    /// One more secret, which came in the course of a run.
+    pub(crate) fn learn(&self, bytes: &[u8]) {
+        let mut forms = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        forms.add(bytes);
+        forms.sort();
     }
 
     /// The text without any secret.
     pub(crate) fn clean(&self, mut text: String) -> String {
-        if self.wholes.iter().any(|whole| **whole == text) {
+        let forms = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if forms.wholes.iter().any(|whole| **whole == text) {
             return REDACTED.to_owned();
         }
-        for part in &self.parts {
+        for part in &forms.parts {
             if text.contains(part.as_str()) {
                 text = text.replace(part.as_str(), REDACTED);
             }
@@ -98,7 +104,23 @@ impl Redactor {
 
     /// The longest form of any secret, in bytes: where a text was cut, so much of its end may be the beginning of one.
     pub(crate) fn longest(&self) -> usize {
-        self.parts.first().map_or(0, |part| part.len())
+        let forms = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        forms.parts.first().map_or(0, |part| part.len())
+    }
+}
+
+impl Forms {
+    fn add(&mut self, bytes: &[u8]) {
+        match bytes.len() {
+            0 => {}
+            1..SHORT => self.wholes.push(Zeroizing::new(String::from_utf8_lossy(bytes).into_owned())),
+            _ => self.parts.extend(forms(bytes)),
+        }
+    }
+
+    fn sort(&mut self) {
+        self.parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+        self.parts.dedup();
     }
 }
 
@@ -250,6 +272,15 @@ mod tests {
     fn a_short_secret_is_hidden_only_where_it_is_everything() {
         check("abc", "abc", "[redacted]");
         check("abc", "abcdef", "abcdef");
+    }
+
+    #[test]
+    fn a_secret_that_comes_later_is_hidden_too() {
+        let redactor = redactor("hunter22");
+        redactor.learn(b"token-from-elsewhere");
+        let text = "hunter22 and token-from-elsewhere".to_owned();
+        assert_eq!(redactor.clean(text), "[redacted] and [redacted]");
+        assert!(redactor.longest() >= 40, "the longest form is that of the longer one");
     }
 
     #[test]

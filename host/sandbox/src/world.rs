@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use net::{
-    Answer, Endpoint, Failure, Family, Measured, Question, Request, Response, Timings, TlsOptions, TlsSession,
+    Answer, Cause, Endpoint, Failure, Family, Hidden, Measured, NoToken, Question, Request, Response,
+    Timings, TlsOptions, TlsSession, TokenRequest,
 };
 use zeroize::Zeroizing;
 
@@ -18,11 +19,23 @@ pub trait World: Send + Sync {
     /// `picket:net/dns.ask`.
     async fn ask(&self, question: Question) -> Result<Answer, Failure>;
 
+    /// `picket:net/dns.validate`. A world that does not say otherwise knows no signatures.
+    async fn validate(&self, question: Question, anchors: &[String]) -> Result<Answer, Failure> {
+        let _ = (question, anchors);
+        Err(unplayed("validates no answers"))
+    }
+
     /// `picket:net/tcp.connect`.
     async fn connect(&self, to: Endpoint, family: Family) -> Result<Box<dyn Stream>, Failure>;
 
     /// `picket:net/http.send`. Headers with a secret in them are marked as sensitive.
     async fn send(&self, request: Request) -> Result<Response, Failure>;
+
+    /// `picket:net/oauth2.token`. A world that does not say otherwise has no tokens.
+    async fn token(&self, request: TokenRequest) -> Result<Hidden, NoToken> {
+        let _ = request;
+        Err(NoToken::Failed(unplayed("has no access tokens")))
+    }
 
     /// What was measured and refused so far.
     fn measured(&self) -> Measured;
@@ -48,6 +61,11 @@ pub trait World: Send + Sync {
     fn random(&self) -> Option<Vec<u8>> {
         None
     }
+}
+
+fn unplayed(what: &str) -> Failure {
+    let message = format!("this world {what}");
+    Failure { cause: Cause::Other(message.clone()), phase: None, message }
 }
 
 /// An open connection, `picket:net/tcp.connection`; closed when it is dropped.
@@ -84,12 +102,20 @@ impl World for net::Session {
         net::Session::ask(self, question).await
     }
 
+    async fn validate(&self, question: Question, anchors: &[String]) -> Result<Answer, Failure> {
+        net::Session::validate(self, question, anchors).await
+    }
+
     async fn connect(&self, to: Endpoint, family: Family) -> Result<Box<dyn Stream>, Failure> {
         Ok(Box::new(net::Session::connect(self, to, family).await?))
     }
 
     async fn send(&self, request: Request) -> Result<Response, Failure> {
         net::Session::send(self, request).await
+    }
+
+    async fn token(&self, request: TokenRequest) -> Result<Hidden, NoToken> {
+        net::Session::token(self, request).await
     }
 
     fn measured(&self) -> Measured {

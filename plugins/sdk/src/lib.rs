@@ -28,11 +28,13 @@
 //! ```
 //!
 //! Build with `cargo build --target wasm32-wasip2`; the file is the whole plugin. Everything blocks, as the host suspends
-//! the guest. Functions of [`tcp`], [`http`], [`dns`] and [`secrets`] only exist inside the sandbox: outside of it they
-//! panic, so keep what judges the facts apart from what fetches them, and test that with `cargo test --lib`.
+//! the guest. Functions of [`tcp`], [`http`], [`dns`], [`regex`], [`oauth2`] and [`secrets`] only exist inside the sandbox:
+//! outside of it they panic, so keep what judges the facts apart from what fetches them, and test that with
+//! `cargo test --lib`.
 
 pub mod config;
 mod outcome;
+pub mod pattern;
 mod schema;
 mod stop;
 
@@ -49,15 +51,17 @@ pub mod bindings {
         additional_derives: [PartialEq],
         additional_derives_ignore: [
             "question", "entry", "options", "defect", "request", "header-value",
-            "connection", "session", "certificate", "secret", "response", "answer",
+            "connection", "session", "certificate", "secret", "response", "answer", "pattern", "token-request",
         ],
         generate_all,
     });
 }
 
 pub use bindings::picket::check::verdict::{Failure, Finding, Metric, Mistake, Outcome, State};
-pub use bindings::picket::net::{dns, http, log, secrets, tcp, tls, types as net};
+pub use bindings::picket::net::{dns, http, log, oauth2, regex, secrets, tcp, tls, types as net};
 pub use config::{Duration, Secret, Tls};
+pub use outcome::EVIDENCE;
+pub use pattern::Patterns;
 pub use schema::{About, describe, omissions};
 pub use stop::{At, Stop};
 

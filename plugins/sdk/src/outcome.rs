@@ -53,7 +53,7 @@ impl Outcome {
         self
     }
 
-    /// Says what proves the verdict: the first KiB of it, bytes that are not UTF-8 replaced.
+    /// Says what proves the verdict: the beginning of it, of which the host keeps 4 KiB; bytes that are not UTF-8 replaced.
     #[must_use]
     pub fn evidence(mut self, bytes: &[u8]) -> Self {
         let kept = &bytes[..bytes.len().min(EVIDENCE)];
@@ -104,8 +104,8 @@ fn severity(state: State) -> u8 {
     }
 }
 
-/// Bytes of a target's answer that a result keeps.
-const EVIDENCE: usize = 1024;
+/// Bytes of a target's answer that the host is handed. It keeps 4 KiB, and sees the whole of a secret that it cuts there.
+pub const EVIDENCE: usize = 5 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,13 @@
 //! A body as it was meant: its content coding (RFC 9110, section 8.4.1) undone, kept up to a bound and not a byte further. How it
 //! travels is hyper's.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
-use flate2::write::{MultiGzDecoder, ZlibDecoder};
+use brotli_decompressor::DecompressorWriter;
+use flate2::write::MultiGzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
+use zstd::stream::raw::{DParameter, Decoder as Zstd, Operation};
 
 /// Takes the bytes of a body as they come.
 pub(crate) struct Body {
@@ -14,8 +18,11 @@ pub(crate) struct Body {
 enum Coding {
     Plain(Kept),
     Gzip(MultiGzDecoder<Kept>),
-    Deflate(ZlibDecoder<Kept>),
-    Zstd(Box<zstd::stream::write::Decoder<'static, Kept>>),
+    /// Which of the two it is, its first two bytes say.
+    SomeDeflate(Kept, Vec<u8>),
+    Deflate(Steps<Decompress>),
+    Br(Box<DecompressorWriter<Kept>>),
+    Zstd(Steps<Zstd<'static>>),
 }
 
 impl Body {
@@ -24,11 +31,12 @@ impl Body {
         let kept = Kept { bytes: Vec::new(), max, more: false };
         let coding = match coding.trim().to_ascii_lowercase().as_str() {
             "gzip" | "x-gzip" => Coding::Gzip(MultiGzDecoder::new(kept)),
-            "deflate" => Coding::Deflate(ZlibDecoder::new(kept)),
+            "deflate" => Coding::SomeDeflate(kept, Vec::new()),
+            "br" => Coding::Br(Box::new(DecompressorWriter::new(kept, BUFFER))),
             "zstd" => {
-                let mut decoder = zstd::stream::write::Decoder::new(kept)?;
-                decoder.window_log_max(ZSTD_WINDOW)?;
-                Coding::Zstd(Box::new(decoder))
+                let mut decoder = Zstd::new()?;
+                decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW))?;
+                Coding::Zstd(Steps { decoder, kept, ended: false })
             }
             _ => Coding::Plain(kept),
         };
@@ -38,11 +46,14 @@ impl Body {
     /// Takes the next bytes; says whether the bound is passed and no more are wanted.
     pub(crate) fn push(&mut self, data: &[u8]) -> io::Result<bool> {
         self.empty &= data.is_empty();
+        let data = self.told_apart(data);
         let written = match &mut self.coding {
-            Coding::Plain(kept) => kept.write_all(data),
-            Coding::Gzip(decoder) => decoder.write_all(data),
-            Coding::Deflate(decoder) => decoder.write_all(data),
-            Coding::Zstd(decoder) => decoder.write_all(data),
+            Coding::Plain(kept) => kept.write_all(&data),
+            Coding::Gzip(decoder) => decoder.write_all(&data),
+            Coding::SomeDeflate(..) => Ok(()),
+            Coding::Deflate(steps) => steps.push(&data),
+            Coding::Br(decoder) => decoder.write_all(&data),
+            Coding::Zstd(steps) => steps.push(&data),
         };
         match self.kept().more {
             true => Ok(true),
@@ -56,8 +67,10 @@ impl Body {
             let finished = match &mut self.coding {
                 Coding::Plain(_) => Ok(()),
                 Coding::Gzip(decoder) => decoder.try_finish(),
-                Coding::Deflate(decoder) => decoder.try_finish(),
-                Coding::Zstd(decoder) => decoder.flush(),
+                Coding::SomeDeflate(..) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Coding::Deflate(steps) => steps.finish(),
+                Coding::Br(decoder) => decoder.close(),
+                Coding::Zstd(steps) => steps.finish(),
             };
             if !self.kept().more {
                 finished?;
@@ -67,17 +80,92 @@ impl Body {
         Ok((std::mem::take(&mut kept.bytes), kept.more))
     }
 
+    /// The bytes to decode now. `deflate` is zlib's container by the RFC and the bare stream from many servers; browsers take
+    /// both, and so do we. The container begins with a number that 31 divides (RFC 1950, section 2.2).
+    fn told_apart<'a>(&mut self, data: &'a [u8]) -> Cow<'a, [u8]> {
+        let Coding::SomeDeflate(kept, begun) = &mut self.coding else { return data.into() };
+        begun.extend_from_slice(data);
+        let &[first, second, ..] = begun.as_slice() else { return Cow::default() };
+        let (kept, begun) = (std::mem::take(kept), std::mem::take(begun));
+        let container = first & 0x0f == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31);
+        self.coding = Coding::Deflate(Steps { decoder: Decompress::new(container), kept, ended: false });
+        begun.into()
+    }
+
     fn kept(&mut self) -> &mut Kept {
         match &mut self.coding {
-            Coding::Plain(kept) => kept,
+            Coding::Plain(kept) | Coding::SomeDeflate(kept, _) => kept,
             Coding::Gzip(decoder) => decoder.get_mut(),
-            Coding::Deflate(decoder) => decoder.get_mut(),
-            Coding::Zstd(decoder) => decoder.get_mut(),
+            Coding::Deflate(steps) => &mut steps.kept,
+            Coding::Br(decoder) => decoder.get_mut(),
+            Coding::Zstd(steps) => &mut steps.kept,
         }
     }
 }
 
+/// A decoder that is driven here, because its library's own writer does not say when its input ends too early.
+struct Steps<D> {
+    decoder: D,
+    kept: Kept,
+    /// The coding has come to its end.
+    ended: bool,
+}
+
+impl<D: Step> Steps<D> {
+    fn push(&mut self, mut data: &[u8]) -> io::Result<()> {
+        let mut decoded = [0; BUFFER];
+        // What stands behind the end of a coding that ends belongs to nobody.
+        while !(self.ended && D::ENDS) {
+            let (read, written, ended) = self.decoder.step(data, &mut decoded)?;
+            data = &data[read..];
+            self.ended = ended;
+            self.kept.write_all(&decoded[..written])?;
+            // There may be more behind a full buffer, unless the coding says that there is not.
+            let all = data.is_empty() && (ended || written < decoded.len());
+            if all || (read, written) == (0, 0) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        if self.ended { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+/// One step of a decoder: bytes read, bytes written, whether the coding is at its end.
+trait Step {
+    /// Whether nothing follows the end.
+    const ENDS: bool;
+
+    fn step(&mut self, data: &[u8], decoded: &mut [u8]) -> io::Result<(usize, usize, bool)>;
+}
+
+impl Step for Decompress {
+    const ENDS: bool = true;
+
+    fn step(&mut self, data: &[u8], decoded: &mut [u8]) -> io::Result<(usize, usize, bool)> {
+        let before = (self.total_in(), self.total_out());
+        let status = self.decompress(data, decoded, FlushDecompress::None)?;
+        let grown = |now: u64, then: u64| usize::try_from(now - then).unwrap_or(usize::MAX);
+        let (read, written) = (grown(self.total_in(), before.0), grown(self.total_out(), before.1));
+        Ok((read, written, status == Status::StreamEnd))
+    }
+}
+
+impl Step for Zstd<'_> {
+    /// One frame may follow another (RFC 8878, section 3.1).
+    const ENDS: bool = false;
+
+    fn step(&mut self, data: &[u8], decoded: &mut [u8]) -> io::Result<(usize, usize, bool)> {
+        let status = self.run_on_buffers(data, decoded)?;
+        Ok((status.bytes_read, status.bytes_written, status.remaining == 0))
+    }
+}
+
 /// Refuses what is beyond the bound, so that a small body cannot become a large one.
+#[derive(Default)]
 struct Kept {
     bytes: Vec<u8>,
     max: usize,
@@ -104,6 +192,8 @@ impl Write for Kept {
 
 /// RFC 9659: 8 MiB, what every decoder of the web must have.
 const ZSTD_WINDOW: u32 = 23;
+/// Decoded bytes on their way out of brotli.
+const BUFFER: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -121,10 +211,21 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// The bytes come in threes.
-    fn decode(coding: &str, data: &[u8], max: usize) -> io::Result<(Vec<u8>, bool)> {
+    fn bare(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn brotli(data: &[u8]) -> Vec<u8> {
+        let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22);
+        encoder.write_all(data).unwrap();
+        encoder.into_inner()
+    }
+
+    fn decode(coding: &str, data: &[u8], max: usize, step: usize) -> io::Result<(Vec<u8>, bool)> {
         let mut body = Body::new(coding, max)?;
-        for part in data.chunks(3) {
+        for part in data.chunks(step) {
             if body.push(part)? {
                 break;
             }
@@ -137,34 +238,83 @@ mod tests {
         let text = b"Welcome ".repeat(100);
         let coded = [
             ("", text.clone()),
-            ("br", text.clone()),
+            ("unheard-of", text.clone()),
+            ("br", brotli(&text)),
             ("gzip", gzip(&text)),
             ("X-GZIP", gzip(&text)),
             ("deflate", zlib(&text)),
+            ("deflate", bare(&text)),
             ("zstd", zstd::encode_all(&text[..], 3).unwrap()),
         ];
         for (coding, data) in coded {
             for (max, truncated) in [(799, true), (800, false), (801, false), (0, true)] {
-                let (body, more) = decode(coding, &data, max).unwrap();
-                assert_eq!((&body[..], more), (&text[..max.min(800)], truncated), "{coding} {max}");
+                for step in [1, 3, 10_000] {
+                    let (body, more) = decode(coding, &data, max, step).unwrap();
+                    assert_eq!(
+                        (&body[..], more),
+                        (&text[..max.min(800)], truncated),
+                        "{coding} {max} {step}"
+                    );
+                }
             }
-            assert_eq!(decode(coding, b"", 9).unwrap(), (Vec::new(), false), "{coding}");
+            assert_eq!(decode(coding, b"", 9, 1).unwrap(), (Vec::new(), false), "{coding}");
+        }
+    }
+
+    #[test]
+    fn a_coding_of_any_length_is_undone_and_what_follows_it_left_out() {
+        for length in [1, 4095, 4096, 4097, 8192, 100_000] {
+            let text: Vec<u8> = (0..length).map(|index: u32| b'a' + (index.wrapping_mul(index) % 17) as u8).collect();
+            let coded = [
+                ("gzip", gzip(&text)),
+                ("deflate", zlib(&text)),
+                ("deflate", bare(&text)),
+                ("br", brotli(&text)),
+                ("zstd", zstd::encode_all(&text[..], 3).unwrap()),
+            ];
+            for (coding, mut data) in coded {
+                for step in [1, 4096, 1_000_000] {
+                    let (body, more) = decode(coding, &data, 200_000, step).unwrap();
+                    assert!(body == text && !more, "{coding} {length} {step}");
+                }
+                if coding == "deflate" {
+                    data.extend(b"behind it");
+                    assert_eq!(decode(coding, &data, 200_000, 7).unwrap().0.len(), text.len());
+                }
+            }
+            let two =
+                [zstd::encode_all(&text[..], 3).unwrap(), zstd::encode_all(&text[..], 3).unwrap()].concat();
+            assert_eq!(decode("zstd", &two, 300_000, 7).unwrap().0.len(), 2 * text.len());
         }
     }
 
     #[test]
     fn a_bomb_becomes_no_larger_than_the_bound() {
-        let bomb = gzip(&vec![0; 50_000_000]);
-        let (body, more) = decode("gzip", &bomb, 1000).unwrap();
-        assert_eq!((body.len(), more), (1000, true));
+        let zeros = vec![0; 20_000_000];
+        for (coding, bomb) in [("gzip", gzip(&zeros)), ("deflate", bare(&zeros)), ("br", brotli(&zeros))] {
+            let (body, more) = decode(coding, &bomb, 1000, 10_000).unwrap();
+            assert_eq!((body.len(), more), (1000, true), "{coding}");
+        }
     }
 
     #[test]
     fn a_coding_that_is_not_what_it_says_is_an_error() {
-        for coding in ["gzip", "deflate", "zstd"] {
-            decode(coding, b"this is plain text, however long", 1000).unwrap_err();
+        for coding in ["gzip", "deflate", "br", "zstd"] {
+            decode(coding, b"this is plain text, however long", 1000, 3).unwrap_err();
         }
-        let whole = gzip(b"some text that is long enough");
-        decode("gzip", &whole[..whole.len() - 9], 1000).unwrap_err();
+        let text = b"some text that is long enough";
+        let coded = [
+            ("gzip", gzip(text)),
+            ("deflate", zlib(text)),
+            ("deflate", bare(text)),
+            ("br", brotli(text)),
+            ("zstd", zstd::encode_all(&text[..], 3).unwrap()),
+        ];
+        for (coding, whole) in coded {
+            for missing in [1, 2, 9] {
+                decode(coding, &whole[..whole.len() - missing], 1000, 3).unwrap_err();
+            }
+        }
+        decode("deflate", b"x", 1000, 3).unwrap_err();
     }
 }

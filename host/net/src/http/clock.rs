@@ -14,9 +14,11 @@ use tokio::time::Instant;
 use crate::stream::Stream;
 use crate::types::Phase;
 
-/// When the request was sent and when the answer began, in microseconds since the start; 0 for not yet.
+/// When the request was sent and when the answer began, in microseconds since the start of the connection; 0 for not yet.
 pub(crate) struct Clock {
     started: Instant,
+    /// When this request began; a connection may carry more than one.
+    begun: AtomicU64,
     sent: AtomicU64,
     first: AtomicU64,
     /// The other side reset the connection. The exchange itself learns this only if it was waiting for the bytes at that moment.
@@ -27,10 +29,18 @@ impl Clock {
     pub(crate) fn new() -> Self {
         Self {
             started: Instant::now(),
+            begun: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             first: AtomicU64::new(0),
             reset: AtomicBool::new(false),
         }
+    }
+
+    /// The next request on the same connection begins.
+    pub(crate) fn restart(&self) {
+        self.begun.store(self.now(), Ordering::Relaxed);
+        self.sent.store(0, Ordering::Relaxed);
+        self.first.store(0, Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {
@@ -72,7 +82,7 @@ impl Clock {
         let (sent, first) = (self.sent.load(Ordering::Relaxed), self.first.load(Ordering::Relaxed));
         let mark = |at: u64| if at == 0 { end } else { at };
         let marks = [
-            (Phase::Send, 0, mark(sent)),
+            (Phase::Send, self.begun.load(Ordering::Relaxed), mark(sent)),
             (Phase::FirstByte, sent, mark(first)),
             (Phase::Transfer, first, end),
         ];

@@ -1,24 +1,29 @@
-//! One hop: a fresh connection, one request, one response, each phase timed. Over hyper, which frames and parses; redirects are
-//! followed in the parent.
+//! One hop: a connection, fresh unless the hop before left one, one request, one response, each phase timed. Over hyper, which
+//! frames and parses; redirects are followed in the parent.
 
 use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::Version;
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Uri, Version};
+use hyper::client::conn::{http1, http2};
+use hyper::header::HeaderMap;
 use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::dial::Connection;
 use crate::http::body::Body;
 use crate::http::clock::{Clock, Timed};
 use crate::http::hop::{Hop, is_redirect};
+use crate::http::request::{request, text};
 use crate::session::{Run, add, fail, io_failure};
 use crate::tls::TlsSession;
 use crate::types::{Cause, Endpoint, Failure, Family, Phase, Timings};
@@ -33,6 +38,7 @@ pub(crate) struct Got {
     pub(crate) truncated: bool,
     pub(crate) remote: SocketAddr,
     pub(crate) session: Option<TlsSession>,
+    pub(crate) timings: Timings,
 }
 
 /// The versions that may be spoken.
@@ -61,59 +67,69 @@ impl Versions {
     }
 }
 
-/// Connects, sends, reads. The body of a redirect that will be followed is left unread.
+/// A connection over which requests go, one after the other.
+pub(crate) struct Line {
+    sender: Sender,
+    driver: Driver,
+    clock: Arc<Clock>,
+    peer: Endpoint,
+    origin: url::Origin,
+    remote: SocketAddr,
+    session: Option<TlsSession>,
+}
+
+enum Sender {
+    One(http1::SendRequest<Full<Bytes>>),
+    Two(http2::SendRequest<Full<Bytes>>),
+}
+
+/// Connects unless `kept` leads there, sends, reads. The body of a redirect that will be followed is left unread, unless the
+/// connection is to be kept.
 pub(crate) async fn exchange(
     run: &Arc<Run>,
+    kept: &mut Option<Line>,
     hop: &Hop,
     family: Family,
     versions: Versions,
     max_body: usize,
     follow: bool,
-    timings: &mut Timings,
 ) -> Result<Got, Failure> {
-    let peer = hop.endpoint();
-    let mut connection = Connection::open(run, &peer, family).await?;
-    let mut session = None;
-    if hop.url.scheme() == "https" {
-        let mut options = hop.tls.clone();
-        options.alpn = versions.alpn();
-        session = Some(connection.secure(options).await?);
-    }
-    let opened = connection.timings();
-    for (phase, time) in [
-        (Phase::Resolve, opened.resolve),
-        (Phase::Connect, opened.connect),
-        (Phase::Handshake, opened.handshake),
-    ] {
-        time.into_iter().for_each(|time| add(timings, phase, time));
-    }
-    let two = match &session {
-        Some(session) => session.alpn.as_deref() == Some("h2"),
-        None => !versions.one,
+    let begun = Instant::now();
+    let mut timings = Timings::default();
+    let kept_open = match kept.take().filter(|line| line.origin == hop.url.origin()) {
+        Some(line) => line.if_open(run).await,
+        None => None,
     };
-    if !two && !versions.one {
-        let message = format!("{peer} does not speak HTTP/2");
-        return Err(fail(Cause::Protocol(message.clone()), Phase::Handshake, message));
+    let reused = kept_open.is_some();
+    let mut line = match kept_open {
+        Some(line) => line,
+        None => Line::open(run, hop, family, versions, &mut timings).await?,
+    };
+    let mut talked = line.talk(run, hop, max_body, follow).await;
+    // A server may close what it had kept while the next request is under way: that is no answer (RFC 9112, section 9.3.1).
+    let gone = |failure: &Failure| matches!(failure.cause, Cause::Closed | Cause::Reset);
+    if reused && hop.method.is_idempotent() && talked.as_ref().is_err_and(gone) {
+        line = Line::open(run, hop, family, versions, &mut timings).await?;
+        talked = line.talk(run, hop, max_body, follow).await;
     }
-    let remote = connection.remote();
-    let clock = Arc::new(Clock::new());
-    let stream = Timed { stream: connection.into_stream(), clock: clock.clone(), replies: !two };
-    let talked = talk(run, hop, &peer, stream, two, &clock, max_body, follow).await;
-    clock.spent(Instant::now()).into_iter().for_each(|(phase, time)| {
+    line.clock.spent(Instant::now()).into_iter().for_each(|(phase, time)| {
         run.spend(phase, time);
-        add(timings, phase, time);
+        add(&mut timings, phase, time);
     });
     let (parts, body, truncated) = talked?;
+    timings.total = begun.elapsed();
     let location =
         parts.headers.get(hyper::header::LOCATION).map(text).filter(|_| is_redirect(parts.status.as_u16()));
+    let (remote, session) = (line.remote, line.session.clone());
+    if follow && location.is_some() && hop.keeps_alive() && !truncated {
+        *kept = Some(line);
+    }
     Ok(Got {
         status: parts.status.as_u16(),
-        version: if parts.version == Version::HTTP_2 {
-            "2"
-        } else if parts.version == Version::HTTP_10 {
-            "1.0"
-        } else {
-            "1.1"
+        version: match parts.version {
+            Version::HTTP_2 => "2",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
         }
         .to_owned(),
         headers: parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
@@ -122,71 +138,152 @@ pub(crate) async fn exchange(
         truncated,
         remote,
         session,
+        timings,
     })
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the body of `exchange`, apart only so that its time is counted however it ends"
-)]
-async fn talk(
-    run: &Run,
-    hop: &Hop,
-    peer: &Endpoint,
-    stream: Timed,
-    two: bool,
-    clock: &Clock,
-    max_body: usize,
-    follow: bool,
-) -> Result<(hyper::http::response::Parts, Vec<u8>, bool), Failure> {
-    let request = request(hop, two).map_err(|message| match hop.redirected {
-        true => fail(Cause::Protocol(message.clone()), Phase::Send, message),
-        false => fail(Cause::Invalid(message.clone()), Phase::Send, message),
-    })?;
-    let talking = async {
-        let (response, _driver) = match two {
-            true => {
-                let (mut sender, driver) =
-                    hyper::client::conn::http2::handshake(Until(run.deadline), TokioIo::new(stream)).await?;
-                let driver = Driver::spawn(driver);
-                (sender.send_request(request).await?, driver)
-            }
-            false => {
-                let (mut sender, driver) =
-                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-                let driver = Driver::spawn(driver);
-                (sender.send_request(request).await?, driver)
+type Answer = (hyper::http::response::Parts, Vec<u8>, bool);
+
+impl Line {
+    async fn open(
+        run: &Arc<Run>,
+        hop: &Hop,
+        family: Family,
+        versions: Versions,
+        timings: &mut Timings,
+    ) -> Result<Self, Failure> {
+        let peer = hop.endpoint();
+        let mut connection = Connection::open_for(run, &peer, family, hop.purpose).await?;
+        let mut session = None;
+        if hop.url.scheme() == "https" {
+            let mut options = hop.tls.clone();
+            options.alpn = versions.alpn();
+            session = Some(connection.secure(options).await?);
+        }
+        let opened = connection.timings();
+        for (phase, time) in [
+            (Phase::Resolve, opened.resolve),
+            (Phase::Connect, opened.connect),
+            (Phase::Handshake, opened.handshake),
+        ] {
+            time.into_iter().for_each(|time| add(timings, phase, time));
+        }
+        let two = match &session {
+            Some(session) => session.alpn.as_deref() == Some("h2"),
+            None => !versions.one,
+        };
+        if !two && !versions.one {
+            let message = format!("{peer} does not speak HTTP/2");
+            return Err(fail(Cause::Protocol(message.clone()), Phase::Send, message));
+        }
+        let remote = connection.remote();
+        let clock = Arc::new(Clock::new());
+        let stream =
+            TokioIo::new(Timed { stream: connection.into_stream(), clock: clock.clone(), replies: !two });
+        let shaking = async {
+            Ok::<_, hyper::Error>(match two {
+                true => {
+                    let (sender, driver) = http2::handshake(Until(run.deadline), stream).await?;
+                    (Sender::Two(sender), Driver::spawn(driver))
+                }
+                false => {
+                    let (sender, driver) = http1::handshake(stream).await?;
+                    (Sender::One(sender), Driver::spawn(driver))
+                }
+            })
+        };
+        let shaken = run.within(Phase::Send, &peer, shaking).await?;
+        let (sender, driver) = shaken.map_err(|error| failure(&error, Phase::Send, &peer))?;
+        Ok(Self { sender, driver, clock, peer, origin: hop.url.origin(), remote, session })
+    }
+
+    /// Waits until the last answer is behind it; none when the peer has closed it.
+    async fn if_open(mut self, run: &Run) -> Option<Self> {
+        let ready = async {
+            match &mut self.sender {
+                Sender::One(sender) => sender.ready().await.is_ok(),
+                Sender::Two(sender) => sender.ready().await.is_ok(),
             }
         };
-        clock.replied();
-        let (parts, incoming) = response.into_parts();
-        let skipped = follow
-            && is_redirect(parts.status.as_u16())
-            && parts.headers.contains_key(hyper::header::LOCATION);
-        let (body, truncated) =
-            if skipped { (Vec::new(), false) } else { read(incoming, &parts.headers, max_body).await? };
-        Ok::<_, Broken>((parts, body, truncated))
-    };
-    let talked = tokio::time::timeout_at(run.deadline, talking).await;
-    // HTTP/2 does not hand on why its stream of bytes ended.
-    if let (Ok(Err(_)), Err(spent)) = (&talked, run.tally.spent()) {
-        return Err(io_failure(&spent, clock.phase(), peer));
+        let open = tokio::time::timeout_at(run.deadline, ready).await.unwrap_or(false);
+        self.clock.restart();
+        open.then_some(self)
     }
-    match talked {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(Broken::Http(error))) if ended(&error) && clock.was_reset() => {
-            Err(io_failure(&io::ErrorKind::ConnectionReset.into(), clock.phase(), peer))
+
+    async fn talk(&mut self, run: &Run, hop: &Hop, max_body: usize, follow: bool) -> Result<Answer, Failure> {
+        let two = matches!(self.sender, Sender::Two(_));
+        let mut request = request(hop, two).map_err(|message| match hop.redirected {
+            true => fail(Cause::Protocol(message.clone()), Phase::Send, message),
+            false => fail(Cause::Invalid(message.clone()), Phase::Send, message),
+        })?;
+        let interim = Arc::new(Interim::default());
+        let counting = interim.clone();
+        hyper::ext::on_informational(&mut request, move |_| counting.came());
+        let (sender, clock, peer) = (&mut self.sender, &self.clock, &self.peer);
+        let talking = async {
+            let response = match sender {
+                Sender::One(sender) => sender.send_request(request).await?,
+                Sender::Two(sender) => sender.send_request(request).await?,
+            };
+            clock.replied();
+            let (parts, incoming) = response.into_parts();
+            let followed = follow
+                && is_redirect(parts.status.as_u16())
+                && parts.headers.contains_key(hyper::header::LOCATION);
+            let (body, truncated) = match (followed, hop.keeps_alive()) {
+                (true, false) => (Vec::new(), false),
+                (true, true) => (Vec::new(), read(incoming, &HeaderMap::new(), SKIPPED).await?.1),
+                (false, _) => read(incoming, &parts.headers, max_body).await?,
+            };
+            Ok::<_, Broken>((parts, body, truncated))
+        };
+        let talked = tokio::select! {
+            talked = tokio::time::timeout_at(run.deadline, talking) => talked,
+            () = interim.too_many() => {
+                let reason = format!("more than {MOST_INTERIM} interim responses (1xx) and no other");
+                return Err(broken(peer, Phase::FirstByte, reason));
+            }
+        };
+        // HTTP/2 does not hand on why its stream of bytes ended.
+        if let (Ok(Err(_)), Err(spent)) = (&talked, run.tally.spent()) {
+            return Err(io_failure(&spent, clock.phase(), peer));
         }
-        Ok(Err(Broken::Http(error))) => Err(failure(&error, clock.phase(), peer)),
-        Ok(Err(Broken::Coding(error))) => {
-            let reason = format!("the body is not in the coding that its header names: {error}");
-            Err(fail(
-                Cause::Protocol(reason.clone()),
-                Phase::Transfer,
-                format!("{peer} broke HTTP: {reason}"),
-            ))
+        match talked {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(Broken::Http(error))) if ended(&error) && clock.was_reset() => {
+                Err(io_failure(&io::ErrorKind::ConnectionReset.into(), clock.phase(), peer))
+            }
+            Ok(Err(Broken::Http(error))) => {
+                let phase = clock.phase();
+                // Over HTTP/2 the request only hears that the connection is gone.
+                let why = if two && ended(&error) { self.driver.error().await } else { None };
+                Err(failure(&why.unwrap_or(error), phase, peer))
+            }
+            Ok(Err(Broken::Coding(error))) => {
+                let reason = format!("the body is not in the coding that its header names: {error}");
+                Err(broken(peer, Phase::Transfer, reason))
+            }
+            Err(_) => Err(run.timeout(clock.phase(), peer)),
         }
-        Err(_) => Err(run.timeout(clock.phase(), peer)),
+    }
+}
+
+/// Counts interim responses, so that a peer that sends nothing else does not use up the run.
+#[derive(Default)]
+struct Interim {
+    count: AtomicU32,
+    many: Notify,
+}
+
+impl Interim {
+    fn came(&self) {
+        if self.count.fetch_add(1, Ordering::Relaxed) == MOST_INTERIM {
+            self.many.notify_one();
+        }
+    }
+
+    async fn too_many(&self) {
+        self.many.notified().await;
     }
 }
 
@@ -215,65 +312,15 @@ async fn read(mut incoming: Incoming, headers: &HeaderMap, max: usize) -> Result
     body.finish().map_err(Broken::Coding)
 }
 
-fn request(hop: &Hop, two: bool) -> Result<hyper::Request<Full<Bytes>>, String> {
-    let mut headers = HeaderMap::new();
-    for header in &hop.headers {
-        // Names were checked when the hop was made; a value may hold a secret and is never shown.
-        let name = HeaderName::from_bytes(header.name.as_bytes())
-            .map_err(|_| format!("{:?} is not a header's name", header.name))?;
-        let mut value = HeaderValue::from_bytes(&header.value).map_err(|_| {
-            format!("the value of the header {name} has a line break or another control character in it")
-        })?;
-        value.set_sensitive(header.sensitive);
-        headers.append(name, value);
-    }
-    let host = authority(hop);
-    let defaults = [
-        ("host", host.as_str()),
-        ("user-agent", USER_AGENT),
-        ("accept", "*/*"),
-        ("accept-encoding", "identity"),
-    ];
-    for (name, value) in defaults.into_iter().chain((!two).then_some(("connection", "close"))) {
-        if let (false, Ok(value)) = (headers.contains_key(name), HeaderValue::from_str(value)) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
-    let path = match hop.url.query() {
-        Some(query) => format!("{}?{query}", hop.url.path()),
-        None => hop.url.path().to_owned(),
-    };
-    let uri = match two {
-        // RFC 9113, section 8.3.1: the host travels as :authority.
-        true => {
-            let host = headers.remove("host").map_or(host, |value| text(&value));
-            for name in BOUND_TO_CONNECTION {
-                headers.remove(name);
-            }
-            Uri::builder().scheme(hop.url.scheme()).authority(host).path_and_query(path).build()
-        }
-        false => Uri::builder().path_and_query(path).build(),
-    };
-    let mut request = hyper::Request::new(Full::new(hop.body.clone()));
-    *request.method_mut() = hop.method.clone();
-    *request.uri_mut() = uri.map_err(|e| format!("{} cannot be asked for: {e}", hop.url))?;
-    *request.headers_mut() = headers;
-    Ok(request)
-}
-
-/// Host, and the port where it is not the scheme's own.
-fn authority(hop: &Hop) -> String {
-    let host = hop.url.host_str().unwrap_or_default();
-    match hop.url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
-}
-
 fn failure(error: &hyper::Error, phase: Phase, peer: &Endpoint) -> Failure {
     let mut source = error.source();
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
+            // hyper says so of chunks that cannot be read; of a socket or of TLS comes nothing of the kind.
+            let garbled = matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+            if garbled && io.get_ref().is_none_or(|inner| !inner.is::<rustls::Error>()) {
+                return broken(peer, phase, io.to_string());
+            }
             return io_failure(io, phase, peer);
         }
         source = inner.source();
@@ -285,7 +332,12 @@ fn failure(error: &hyper::Error, phase: Phase, peer: &Endpoint) -> Failure {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    fail(Cause::Protocol(reason.clone()), phase, format!("{peer} broke HTTP: {reason}"))
+    broken(peer, phase, reason)
+}
+
+fn broken(peer: &Endpoint, phase: Phase, reason: String) -> Failure {
+    let message = format!("{peer} broke HTTP: {reason}");
+    fail(Cause::Protocol(reason), phase, message)
 }
 
 /// Whether the connection ended under the exchange, without saying why.
@@ -293,17 +345,20 @@ fn ended(error: &hyper::Error) -> bool {
     error.is_incomplete_message() || error.is_closed() || error.is_canceled()
 }
 
-fn text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
-}
-
 /// The task that moves the connection's bytes; it ends with the exchange.
-struct Driver(AbortHandle);
+struct Driver(JoinHandle<Result<(), hyper::Error>>);
 
 impl Driver {
     fn spawn(driver: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) -> Self {
-        // Its error is the one that the request or the body gets.
-        Self(tokio::spawn(driver).abort_handle())
+        Self(tokio::spawn(driver))
+    }
+
+    /// What ended the connection; none when it goes on, or ended well.
+    async fn error(&mut self) -> Option<hyper::Error> {
+        match tokio::time::timeout(ENDING, &mut self.0).await {
+            Ok(Ok(Err(error))) => Some(error),
+            _ => None,
+        }
     }
 }
 
@@ -327,7 +382,9 @@ impl Drop for Driver {
     }
 }
 
-const USER_AGENT: &str = concat!("picket/", env!("CARGO_PKG_VERSION"));
-/// RFC 9113, section 8.2.2.
-const BOUND_TO_CONNECTION: [&str; 5] =
-    ["connection", "proxy-connection", "transfer-encoding", "keep-alive", "upgrade"];
+/// A server sends one or two (100, 103).
+const MOST_INTERIM: u32 = 32;
+/// How long a connection that is gone may take to say why.
+const ENDING: Duration = Duration::from_millis(100);
+/// Bytes of a redirect's body that are read over to keep the connection.
+const SKIPPED: usize = 64 * 1024;

@@ -5,6 +5,7 @@ use hyper::Method;
 use hyper::header::HeaderName;
 use url::Url;
 
+use crate::grant::Purpose;
 use crate::host::{Host, raw_host};
 use crate::types::{Endpoint, Header, Request, TlsOptions, Trust};
 
@@ -27,11 +28,13 @@ pub(crate) struct Hop {
     pub(crate) tls: TlsOptions,
     /// A peer's Location led here: what cannot be asked for is the peer's fault.
     pub(crate) redirected: bool,
+    /// What the grant is asked for.
+    pub(crate) purpose: Purpose,
 }
 
 impl Hop {
     /// The request as it was configured; an error says what to write instead.
-    pub(crate) fn first(request: &Request) -> Result<Self, Mistake> {
+    pub(crate) fn first(request: &Request, purpose: Purpose) -> Result<Self, Mistake> {
         let method =
             Method::from_bytes(request.method.as_bytes()).ok().filter(|method| method != Method::CONNECT);
         let method = method
@@ -45,7 +48,7 @@ impl Hop {
         }
         let tls = request.tls.clone().unwrap_or_default();
         let (headers, body) = (request.headers.clone(), request.body.clone().into());
-        Ok(Self { method, url, headers, body, tls, redirected: false })
+        Ok(Self { method, url, headers, body, tls, redirected: false, purpose })
     }
 
     /// The hop that a redirect leads to. Credentials, a configured Host and a configured server name stay with their origin.
@@ -91,6 +94,13 @@ impl Hop {
             )),
             _ => None,
         }
+    }
+
+    /// Whether the connection is to be kept for the next hop.
+    pub(crate) fn keeps_alive(&self) -> bool {
+        self.headers.iter().any(|header| {
+            header.name.eq_ignore_ascii_case("connection") && header.value.eq_ignore_ascii_case(b"keep-alive")
+        })
     }
 
     /// Where to connect.
@@ -175,7 +185,7 @@ mod tests {
     use crate::types::Family;
 
     fn hop(url: &str) -> Hop {
-        Hop::first(&request(url)).unwrap()
+        Hop::first(&request(url), Purpose::Target).unwrap()
     }
 
     fn request(url: &str) -> Request {
@@ -250,11 +260,8 @@ mod tests {
             "http://①27.0.0.1/",
             "http://127.0.0.1./",
         ] {
-            assert!(
-                matches!(Hop::first(&request(odd)), Err(Mistake::Host(_))),
-                "{odd:?}: {:?}",
-                Hop::first(&request(odd))
-            );
+            let first = Hop::first(&request(odd), Purpose::Target);
+            assert!(matches!(first, Err(Mistake::Host(_))), "{odd:?}: {first:?}");
             let redirect = hop("https://a.example/").follow(302, odd);
             assert!(matches!(redirect, Err(Mistake::Host(_))), "{odd:?}: {redirect:?}");
         }

@@ -2,22 +2,31 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hickory_proto::op::{Message, Metadata, ResponseCode};
 use hickory_proto::rr::rdata::svcb::{Alpn, SvcParamKey, SvcParamValue, Unknown};
 use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, HTTPS, MX, NULL, SOA, SRV, SVCB, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use picket_net::{
     Answer, Budget, Cause, Ceiling, Endpoint, Failure, Family, Grant, Network, Phase, Question, Session,
-    Settings, Transport,
+    Settings, TlsOptions, Transport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 use crate::rules;
 use crate::tcp::black_hole;
+use crate::tls::Authority;
 
 /// Listens on one port over both transports.
 async fn server() -> SocketAddr {
@@ -122,6 +131,56 @@ fn answer(asked: &[u8], udp: bool) -> Vec<Vec<u8>> {
     vec![reply.to_vec().unwrap()]
 }
 
+/// The same answers over TLS, and over HTTPS at `/dns-query` on another port.
+async fn secure_servers(authority: &Authority, names: &[&str]) -> (u16, u16) {
+    let tls = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let https = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ports = (tls.local_addr().unwrap().port(), https.local_addr().unwrap().port());
+    let acceptor = TlsAcceptor::from(Arc::new(authority.leaf(names).config()));
+    let second = TlsAcceptor::from(Arc::new(authority.leaf(names).config()));
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = tls.accept().await {
+            let Ok(mut peer) = acceptor.accept(tcp).await else { continue };
+            let Ok(length) = peer.read_u16().await else { continue };
+            let mut asked = vec![0; length.into()];
+            peer.read_exact(&mut asked).await.unwrap();
+            for reply in answer(&asked, false) {
+                peer.write_u16(u16::try_from(reply.len()).unwrap()).await.unwrap();
+                peer.write_all(&reply).await.unwrap();
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = https.accept().await {
+            let Ok(peer) = second.accept(tcp).await else { continue };
+            let service = service_fn(over_https);
+            drop(http1::Builder::new().serve_connection(TokioIo::new(peer), service).await);
+        }
+    });
+    ports
+}
+
+/// RFC 8484, section 4.
+async fn over_https(
+    request: hyper::Request<Incoming>,
+) -> Result<hyper::Response<Full<Bytes>>, std::convert::Infallible> {
+    let (parts, body) = request.into_parts();
+    let kind = parts.headers.get("content-type").cloned().unwrap();
+    let asked = body.collect().await.unwrap().to_bytes();
+    let answered = match (parts.method.as_str(), parts.uri.path(), kind.to_str().unwrap()) {
+        ("POST", "/dns-query" | "/other", "application/dns-message") => answer(&asked, false).concat(),
+        ("POST", "/page", _) => {
+            return Ok(hyper::Response::builder()
+                .header("content-type", "text/html")
+                .body(Full::new(Bytes::from_static(b"<html>")))
+                .unwrap());
+        }
+        _ => return Ok(hyper::Response::builder().status(404).body(Full::default()).unwrap()),
+    };
+    let response = hyper::Response::builder().header("content-type", kind);
+    Ok(response.body(Full::new(answered.into())).unwrap())
+}
+
 fn session(system: SocketAddr, names: &[&str], resolvers: &[&str], targets: &[&str]) -> Session {
     session_for(Duration::from_secs(10), system, names, resolvers, targets)
 }
@@ -151,6 +210,7 @@ fn question(name: &str, kind: &str) -> Question {
         transport: Transport::Udp,
         recursion_desired: true,
         dnssec_ok: false,
+        tls: TlsOptions::default(),
     }
 }
 
@@ -249,8 +309,64 @@ async fn names_and_servers_outside_the_grant_are_refused() {
     }
     for transport in [Transport::Tls, Transport::Https] {
         let failure = session.ask(Question { transport, ..question("all.test", "A") }).await.unwrap_err();
-        assert!(failure.message.contains("use udp or tcp"), "{}", failure.message);
+        assert!(failure.message.contains("name a server"), "{}", failure.message);
     }
+}
+
+#[tokio::test]
+async fn a_question_travels_over_tls_and_https_to_a_server_that_proves_its_name() {
+    let authority = Authority::root("root");
+    let (tls, https) = secure_servers(&authority, &["localhost"]).await;
+    let trusted = TlsOptions { ca: Some(authority.pem.clone()), ..TlsOptions::default() };
+    let resolvers = ["localhost", "127.0.0.1"];
+    let ask = async |transport, server: String, tls: &TlsOptions| {
+        let session = session(server_of_nobody(), &["all.test", "silent.test"], &resolvers, &[]);
+        let question =
+            Question { transport, server: Some(server), tls: tls.clone(), ..question("all.test", "A") };
+        session.ask(question).await
+    };
+    for (transport, server) in [
+        (Transport::Tls, format!("localhost:{tls}")),
+        (Transport::Https, format!("localhost:{https}")),
+        (Transport::Https, format!("https://localhost:{https}")),
+        (Transport::Https, format!("https://localhost:{https}/other")),
+    ] {
+        let answer = ask(transport, server.clone(), &trusted).await.unwrap();
+        assert_eq!((answer.rcode, answer.answers.len()), (0, 2), "{server}");
+        assert_eq!(answer.answers[1].data, "10.0.0.1");
+        let failure = ask(transport, server.clone(), &TlsOptions::default()).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Tls("untrusted".to_owned()), "{server}: {}", failure.message);
+        let other = server.replace("localhost", "127.0.0.1");
+        let failure = ask(transport, other, &trusted).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Tls("wrong-name".to_owned()), "{server}: {}", failure.message);
+    }
+    for (path, words) in [("/nothing", "status 404"), ("/page", "an answer of type \"text/html\"")] {
+        let server = format!("https://localhost:{https}{path}");
+        let failure = ask(Transport::Https, server, &trusted).await.unwrap_err();
+        assert!(failure.message.contains(words), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
+async fn a_server_over_tls_and_https_is_asked_only_within_the_grant() {
+    let session = session(server_of_nobody(), &["all.test"], &["127.0.0.1:1"], &["127.0.0.1:2"]);
+    for (transport, server) in [
+        (Transport::Tls, "127.0.0.1:2"),
+        (Transport::Https, "127.0.0.1:2"),
+        (Transport::Https, "https://169.254.169.254/dns-query"),
+        (Transport::Https, "https://0x7f.1:1/"),
+    ] {
+        let server = Some(server.to_owned());
+        let asked = Question { transport, server, ..question("all.test", "A") };
+        let failure = session.ask(asked).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Denied, "{}", failure.message);
+    }
+    assert_eq!(session.measured().connections, 0);
+}
+
+/// No test asks the machine's own.
+fn server_of_nobody() -> SocketAddr {
+    ([127, 0, 0, 1], 9).into()
 }
 
 #[tokio::test]

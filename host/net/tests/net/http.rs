@@ -137,8 +137,53 @@ async fn an_exchange_is_measured_and_its_body_searched() {
     assert!(timings.total >= timings.first_byte.unwrap());
     assert_eq!(session.measured().phases.first_byte, timings.first_byte);
     assert!(session.measured().received > 100);
-    let host = format!("GET /a host: 127.0.0.1:{port}, accept-encoding: identity ");
+    let host = format!("GET /a host: 127.0.0.1:{port}, accept-encoding: gzip, deflate, br, zstd ");
     assert_eq!(*seen.lock().unwrap(), [host]);
+}
+
+#[tokio::test]
+async fn each_hop_has_its_own_phases_and_may_go_over_the_same_connection() {
+    let ((port, seen), (other, _)) = (serve(None).await, serve(None).await);
+    for (value, connections) in [("keep-alive", 1), ("close", 2)] {
+        let session = session(&["127.0.0.1"]);
+        let mut request = get(format!("http://127.0.0.1:{port}/to/302/end"));
+        request.headers = vec![Header::plain("Connection", value)];
+        let response = session.send(request).await.unwrap();
+        assert_eq!((response.status, response.hops.len()), (200, 2));
+        let [first, second] = response.hop_timings.as_slice() else { panic!("{:?}", response.hop_timings) };
+        assert!(first.connect.is_some() && first.first_byte.is_some() && second.first_byte.is_some());
+        assert_eq!(second.connect.is_none(), connections == 1, "{value}");
+        assert!(first.total + second.total <= response.timings.total);
+        assert_eq!(session.measured().connections, connections, "{value}");
+    }
+    assert_eq!(seen.lock().unwrap().len(), 4);
+    let elsewhere = session(&["127.0.0.1"]);
+    let mut request = get(format!("http://127.0.0.1:{port}/to/302/?http://127.0.0.1:{other}/end"));
+    request.headers = vec![Header::plain("Connection", "keep-alive")];
+    elsewhere.send(request).await.unwrap();
+    assert_eq!(elsewhere.measured().connections, 2, "another origin has another connection");
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_server_closes_is_no_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        for answer in [
+            "HTTP/1.1 302 Found\r\nLocation: /end\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            // It promises to keep the connection, and does not.
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            assert!(peer.read(&mut buffer).await.unwrap() > 0);
+            peer.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let mut request = get(format!("http://127.0.0.1:{port}/"));
+    request.headers = vec![Header::plain("Connection", "keep-alive")];
+    let response = send(&["127.0.0.1"], request).await.unwrap();
+    assert_eq!((response.status, response.hops.len()), (200, 2));
 }
 
 #[tokio::test]
@@ -213,7 +258,9 @@ async fn credentials_stay_with_their_origin() {
         let last = seen.lock().unwrap().pop().unwrap();
         assert_eq!(
             last,
-            format!("GET /end host: 127.0.0.1:{there}, x-plain: stays, accept-encoding: identity ")
+            format!(
+                "GET /end host: 127.0.0.1:{there}, x-plain: stays, accept-encoding: gzip, deflate, br, zstd "
+            )
         );
     }
 }

@@ -25,9 +25,31 @@ impl dns::Host for State {
             Err(failure) => Ok(Err(failure.into())),
         }
     }
+
+    async fn validate(
+        &mut self,
+        question: dns::Question,
+        anchors: Vec<String>,
+    ) -> wasmtime::Result<Result<Resource<net::Answer>, types::Error>> {
+        let Some(world) = self.world()? else { return Ok(Err(no_network())) };
+        let answer = world.validate(question.into(), &anchors).await;
+        self.back();
+        match answer {
+            Ok(answer) => Ok(Ok(self.table.push(answer)?)),
+            Err(failure) => Ok(Err(failure.into())),
+        }
+    }
 }
 
 impl dns::HostAnswer for State {
+    fn security(
+        &mut self,
+        answer: Resource<net::Answer>,
+    ) -> wasmtime::Result<Option<(dns::Security, String)>> {
+        let security = self.table.get(&answer)?.security.as_ref();
+        Ok(security.map(|(security, why)| ((*security).into(), why.clone())))
+    }
+
     fn rcode(&mut self, answer: Resource<net::Answer>) -> wasmtime::Result<u16> {
         Ok(self.table.get(&answer)?.rcode)
     }

@@ -9,7 +9,7 @@ use wasmtime::component::Resource;
 use zeroize::Zeroizing;
 
 use super::bindings::picket::net::{http, types};
-use super::no_network;
+use super::{Pattern, no_network};
 use crate::state::State;
 
 /// What came back.
@@ -115,6 +115,32 @@ impl http::HostResponse for State {
         let body = (response.body.clone(), response.truncated);
         self.meter.worked(Instant::now());
         Ok(body)
+    }
+
+    async fn matches(
+        &mut self,
+        response: Resource<Response>,
+        pattern: Resource<Pattern>,
+    ) -> wasmtime::Result<Result<bool, String>> {
+        self.meter.within()?;
+        let body = &self.table.get(&response)?.inner.body;
+        Ok(self.table.get(&pattern)?.0.matches(body, &mut self.meter).await?)
+    }
+
+    fn beginning(&mut self, response: Resource<Response>, max: u32) -> wasmtime::Result<Vec<u8>> {
+        self.meter.within()?;
+        let body = &self.table.get(&response)?.inner.body;
+        let beginning = body[..body.len().min(max as usize)].to_vec();
+        self.meter.worked(Instant::now());
+        Ok(beginning)
+    }
+
+    fn truncated(&mut self, response: Resource<Response>) -> wasmtime::Result<bool> {
+        Ok(self.table.get(&response)?.inner.truncated)
+    }
+
+    fn hop_timings(&mut self, response: Resource<Response>) -> wasmtime::Result<Vec<types::Timings>> {
+        Ok(self.table.get(&response)?.inner.hop_timings.iter().map(|timings| (*timings).into()).collect())
     }
 
     fn hops(&mut self, response: Resource<Response>) -> wasmtime::Result<Vec<(String, u16)>> {

@@ -4,6 +4,8 @@
 mod dns;
 mod http;
 mod log;
+mod oauth2;
+mod regex;
 mod secrets;
 mod tcp;
 mod tls;
@@ -24,7 +26,9 @@ pub(crate) mod bindings {
         path: "../../wit",
         world: "picket:check/check",
         imports: {
+            "picket:net/regex.[method]pattern.matches": async | trappable,
             "picket:net/dns.ask": async | trappable,
+            "picket:net/dns.validate": async | trappable,
             "picket:net/tcp.connect": async | trappable,
             "picket:net/tcp.[method]connection.read": async | trappable,
             "picket:net/tcp.[method]connection.read-exact": async | trappable,
@@ -33,11 +37,14 @@ pub(crate) mod bindings {
             "picket:net/tcp.[method]connection.secure": async | trappable,
             "picket:net/tcp.[method]connection.shutdown": async | trappable,
             "picket:net/http.send": async | trappable,
+            "picket:net/http.[method]response.matches": async | trappable,
+            "picket:net/oauth2.token": async | trappable,
             default: trappable,
         },
         exports: { default: async },
         with: {
             "picket:net/secrets.secret": crate::host::Secret,
+            "picket:net/regex.pattern": crate::host::Pattern,
             "picket:net/dns.answer": net::Answer,
             "picket:net/tls.certificate": crate::host::Certificate,
             "picket:net/tls.session": net::TlsSession,
@@ -50,6 +57,8 @@ pub(crate) mod bindings {
 
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub use self::http::Response;
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub use self::regex::Pattern;
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub use self::secrets::Secret;
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]

@@ -19,18 +19,44 @@ use crate::state::State;
 /// thousand cost about 50 ms.
 const MAX_ITERATIONS: u32 = 100_000;
 
-/// A secret that a component holds: its name in the run's secrets.
+/// A secret that a component holds.
 #[derive(Clone)]
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct Secret {
-    name: String,
-    all: Arc<Secrets>,
+pub struct Secret(Source);
+
+#[derive(Clone)]
+enum Source {
+    /// Its name in the run's secrets.
+    Configured(String, Arc<Secrets>),
+    /// The host made it in this run, to be sent in headers only.
+    Made(Zeroizing<Vec<u8>>),
 }
 
 impl Secret {
+    /// One that the host made; whoever makes it has it redacted.
+    pub(super) fn made(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Secret(Source::Made(bytes))
+    }
+
     /// The bytes; empty for a name that is not there, which `get` does not hand out.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.all.bytes(&self.name).unwrap_or_default()
+        match &self.0 {
+            Source::Configured(name, all) => all.bytes(name).unwrap_or_default(),
+            Source::Made(bytes) => bytes,
+        }
+    }
+
+    /// What a trace calls it.
+    fn name(&self) -> &str {
+        match &self.0 {
+            Source::Configured(name, _) => name,
+            Source::Made(_) => "made in the run",
+        }
+    }
+
+    /// Whether it may be sent in a header and nowhere else.
+    pub(super) fn is_for_headers(&self) -> bool {
+        matches!(self.0, Source::Made(_))
     }
 }
 
@@ -40,7 +66,7 @@ impl secrets::Host for State {
         if self.secrets.bytes(&name).is_none() {
             return Ok(Err(format!("this monitor's configuration names no secret \"{name}\"")));
         }
-        Ok(Ok(self.table.push(Secret { name, all: Arc::clone(&self.secrets) })?))
+        Ok(Ok(self.table.push(Secret(Source::Configured(name, Arc::clone(&self.secrets))))?))
     }
 }
 
@@ -53,7 +79,7 @@ impl State {
         made: Result<Vec<u8>, String>,
     ) -> Result<Vec<u8>, String> {
         match &self.world {
-            Some(world) => world.made(&secret.name, function, made),
+            Some(world) => world.made(secret.name(), function, made),
             None => made,
         }
     }

@@ -56,6 +56,10 @@ impl tcp::HostConnection for State {
     ) -> Answer<()> {
         self.meter.within()?;
         let secret = self.table.get(&secret)?.clone();
+        if secret.is_for_headers() {
+            let message = "an access token is sent in a header and nowhere else".to_owned();
+            return Ok(Err(types::Error { cause: types::Cause::Denied, phase: None, message }));
+        }
         let stream = self.table.get_mut(&connection)?;
         let written = stream.write_secret(&prefix, secret.bytes(), &suffix).await;
         self.back();

@@ -97,6 +97,18 @@ impl From<dns::Question> for net::Question {
             },
             recursion_desired: question.recursion_desired,
             dnssec_ok: question.dnssec_ok,
+            tls: net::TlsOptions::default(),
+        }
+    }
+}
+
+impl From<net::Security> for dns::Security {
+    fn from(security: net::Security) -> Self {
+        match security {
+            net::Security::Secure => dns::Security::Secure,
+            net::Security::Insecure => dns::Security::Insecure,
+            net::Security::Bogus => dns::Security::Bogus,
+            net::Security::Indeterminate => dns::Security::Indeterminate,
         }
     }
 }

@@ -8,8 +8,8 @@ use super::walk::Place;
 use super::{Schema, TARGET_MARK, secret_name};
 use crate::verdict::Mistake;
 
-/// Where DNS is spoken (RFC 1035, section 4.2).
-const DNS_PORT: u16 = 53;
+/// Where DNS is spoken: plain (RFC 1035, section 4.2), over TLS (RFC 7858) and over HTTPS (RFC 8484).
+const DNS_PORTS: [u16; 3] = [53, 853, 443];
 
 impl Schema {
     /// What a monitor with this completed configuration may reach, and what it allows besides in `allow`.
@@ -87,11 +87,13 @@ fn add(
         "resolver" => {
             let named: Rule = text.parse().map_err(|error| chain(&error))?;
             exact(&named, text)?;
-            let rule = match named.port() {
-                Some(_) => named,
-                None => Rule::target(text, sibling.unwrap_or(DNS_PORT)).map_err(|error| chain(&error))?,
-            };
-            push(&mut grant.resolvers, rule);
+            match (named.port(), sibling) {
+                (Some(_), _) => push(&mut grant.resolvers, named),
+                (None, Some(port)) => push(&mut grant.resolvers, with_port(&named, port)),
+                (None, None) => {
+                    DNS_PORTS.iter().for_each(|port| push(&mut grant.resolvers, with_port(&named, *port)));
+                }
+            }
         }
         // `Schema::parse` knows every mark.
         _ => {}
@@ -202,7 +204,8 @@ mod tests {
     #[test]
     fn names_and_resolvers_have_lists_of_their_own() {
         let config = json!({"names": ["example.com", "example.org."], "resolver": "192.0.2.1"});
-        check(config, &[], &[], &["example.com", "example.org"], &["192.0.2.1:53"]);
+        let resolvers = ["192.0.2.1:53", "192.0.2.1:853", "192.0.2.1:443"];
+        check(config, &[], &[], &["example.com", "example.org"], &resolvers);
         check(json!({"resolver": "ns.example:5353"}), &[], &[], &[], &["ns.example:5353"]);
     }
 

@@ -1,0 +1,312 @@
+//! Regular expressions that components have searched: compiled once per process, within bounds, and searched in steps, so that
+//! neither a pattern nor a text of theirs holds up a thread for long. What a component is told stands in `host/regex`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use regex_automata::hybrid::dfa::{Cache, DFA};
+use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson;
+use regex_automata::util::syntax;
+use regex_automata::{Input, MatchError};
+
+use crate::limits::Exceeded;
+use crate::state::Meter;
+
+/// Bytes of a pattern's text.
+const TEXT: usize = 64 << 10;
+/// Bytes of its automaton. A Unicode class such as `\w` takes some thousands.
+const COMPILED: usize = 1 << 20;
+/// Bytes of the states that a search makes on its way, before it begins anew.
+const STATES: usize = 1 << 20;
+/// States that are kept between two searches; a search that needs more makes them again.
+const STATES_KEPT: usize = 64 << 10;
+/// Bytes of text between two looks at the clock. A step may cost as much as the automaton has states.
+const STRETCH: usize = 1024;
+/// Steps of the engine that cannot be interrupted: a tenth of a second or two.
+const MOST_STEPS: usize = 100_000_000;
+/// Patterns that are kept compiled, and bytes of all of them.
+const KEPT: usize = 512;
+const KEPT_BYTES: usize = 8 << 20;
+
+/// A compiled pattern.
+pub(crate) struct Pattern {
+    text: String,
+    automaton: DFA,
+    /// States of an earlier search.
+    states: Mutex<Option<Cache>>,
+}
+
+/// What is kept compiled. Emptied when it is full: the next runs fill it with what is in use.
+static KEPT_PATTERNS: LazyLock<Mutex<Shelf>> = LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Shelf {
+    patterns: HashMap<String, Arc<Pattern>>,
+    bytes: usize,
+}
+
+impl Pattern {
+    /// Compiles a pattern, or takes it from the shelf. An error says what is wrong and where.
+    pub(crate) fn compile(text: &str) -> Result<Arc<Pattern>, String> {
+        if text.len() > TEXT {
+            return Err(format!("the pattern has {} bytes, at most {TEXT} are allowed", text.len()));
+        }
+        if let Some(pattern) = shelf().patterns.get(text) {
+            return Ok(pattern.clone());
+        }
+        let automaton = DFA::builder()
+            .configure(
+                DFA::config()
+                    // Without this a Unicode word boundary is refused at once, and not only where the text is not ASCII.
+                    .unicode_word_boundary(true)
+                    .cache_capacity(STATES)
+                    .skip_cache_capacity_check(true),
+            )
+            .syntax(syntax::Config::new().utf8(false))
+            .thompson(thompson::Config::new().nfa_size_limit(Some(COMPILED)))
+            .build(text)
+            .map_err(|error| words(&error))?;
+        let pattern = Arc::new(Pattern { text: text.to_owned(), automaton, states: Mutex::default() });
+        let size = pattern.size();
+        let mut shelf = shelf();
+        if shelf.patterns.len() == KEPT || shelf.bytes + size > KEPT_BYTES {
+            *shelf = Shelf::default();
+        }
+        shelf.bytes += size;
+        shelf.patterns.insert(text.to_owned(), pattern.clone());
+        Ok(pattern)
+    }
+
+    /// Whether the pattern matches anywhere. The time counts as the component's own and is given away in slices. The error inside
+    /// says in words that pattern and text are too large for each other.
+    pub(crate) async fn matches(
+        &self,
+        text: &[u8],
+        meter: &mut Meter,
+    ) -> Result<Result<bool, String>, Exceeded> {
+        let mut search = Search::new(self);
+        let mut found = search.begin(text);
+        for stretch in text.chunks(STRETCH) {
+            if found.is_some() {
+                break;
+            }
+            found = search.step(stretch);
+            meter.worked(Instant::now());
+            meter.within()?;
+            if meter.gives_way() {
+                tokio::task::yield_now().await;
+                meter.waited(Instant::now());
+            }
+        }
+        let found = found.unwrap_or_else(|| search.end());
+        search.keep();
+        let found = match found {
+            Found::Yes => Ok(true),
+            Found::No => Ok(false),
+            Found::Quit => self.at_once(text),
+        };
+        meter.worked(Instant::now());
+        meter.within()?;
+        Ok(found)
+    }
+
+    /// The other engine, for what the automaton cannot do: a Unicode word boundary beside what is not ASCII.
+    fn at_once(&self, text: &[u8]) -> Result<bool, String> {
+        let states = self.automaton.get_nfa().states().len();
+        if states.saturating_mul(text.len()) > MOST_STEPS {
+            return Err(format!(
+                "{} bytes that are not all ASCII are too many for the word boundary in `{}`; write (?-u:\\b)",
+                text.len(),
+                self.text
+            ));
+        }
+        let regex = Regex::builder()
+            .syntax(syntax::Config::new().utf8(false))
+            .configure(Regex::config().utf8_empty(false).nfa_size_limit(Some(COMPILED)))
+            .build(&self.text)
+            .map_err(|error| error.to_string())?;
+        Ok(regex.is_match(text))
+    }
+
+    fn size(&self) -> usize {
+        self.text.len() * 2 + self.automaton.memory_usage() + self.automaton.get_nfa().memory_usage()
+    }
+}
+
+fn shelf() -> MutexGuard<'static, Shelf> {
+    KEPT_PATTERNS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The innermost cause in one line: what stands in the pattern, without a drawing of it.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let text = inner.to_string();
+    let told = text.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or(&text);
+    match told.contains("exceeded limit") {
+        true => format!("the pattern takes more than {COMPILED} bytes when it is compiled"),
+        false => told.lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+enum Found {
+    Yes,
+    No,
+    /// The automaton cannot go on.
+    Quit,
+}
+
+/// One search, a byte at a time.
+struct Search<'a> {
+    pattern: &'a Pattern,
+    states: Cache,
+    at: regex_automata::hybrid::LazyStateID,
+}
+
+impl<'a> Search<'a> {
+    fn new(pattern: &'a Pattern) -> Self {
+        let kept = pattern.states.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let states = kept.unwrap_or_else(|| pattern.automaton.create_cache());
+        Self { pattern, states, at: regex_automata::hybrid::LazyStateID::default() }
+    }
+
+    fn begin(&mut self, text: &[u8]) -> Option<Found> {
+        match self.pattern.automaton.start_state_forward(&mut self.states, &Input::new(text)) {
+            Ok(at) => {
+                self.at = at;
+                self.told()
+            }
+            Err(MatchError { .. }) => Some(Found::Quit),
+        }
+    }
+
+    fn step(&mut self, stretch: &[u8]) -> Option<Found> {
+        for &byte in stretch {
+            match self.pattern.automaton.next_state(&mut self.states, self.at, byte) {
+                Ok(at) => self.at = at,
+                Err(_) => return Some(Found::Quit),
+            }
+            if self.at.is_tagged()
+                && let Some(found) = self.told()
+            {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    fn end(&mut self) -> Found {
+        match self.pattern.automaton.next_eoi_state(&mut self.states, self.at) {
+            Ok(at) if at.is_match() => Found::Yes,
+            Ok(at) if at.is_quit() => Found::Quit,
+            Ok(_) => Found::No,
+            Err(_) => Found::Quit,
+        }
+    }
+
+    fn told(&self) -> Option<Found> {
+        match (self.at.is_match(), self.at.is_dead(), self.at.is_quit()) {
+            (true, _, _) => Some(Found::Yes),
+            (_, true, _) => Some(Found::No),
+            (_, _, true) => Some(Found::Quit),
+            _ => None,
+        }
+    }
+
+    fn keep(self) {
+        if self.states.memory_usage() <= STATES_KEPT {
+            *self.pattern.states.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.states);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn found(pattern: &str, text: &str) -> Result<bool, String> {
+        let mut meter = Meter::new(10, Duration::from_secs(60));
+        Pattern::compile(pattern)?.matches(text.as_bytes(), &mut meter).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_pattern_is_searched_as_the_regex_crate_does() {
+        let long = format!("{}needle", "hay ".repeat(5000));
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "x", true),
+            ("^$", "", true),
+            ("^$", "x", false),
+            ("Welcome", "You are Welcome.", true),
+            ("(?i)welcome", "WELCOME", true),
+            (r"^\d{3}$", "404", true),
+            (r"^\d{3}$", "4040", false),
+            (r"\p{Greek}+", "das ist Ω", true),
+            (r"^\w+$", "größe", true),
+            (r"(?-u)^\w+$", "größe", false),
+            (r"\bwort\b", "das wort", true),
+            (r"\bwort\b", "das größte wort", true),
+            (r"\bgroß\b", "größer groß", true),
+            ("needle$", &long, true),
+            ("needle.", &long, false),
+            ("a.b", "a\nb", false),
+            ("(?s)a.b", "a\nb", true),
+        ] {
+            assert_eq!(found(pattern, text).await, Ok(expected), "{pattern} in {text:.20}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_no_text_match_only_what_asks_for_bytes() {
+        let mut meter = Meter::new(10, Duration::from_secs(60));
+        for (pattern, expected) in [("^.$", false), (r"(?-u)^\xff$", true)] {
+            let compiled = Pattern::compile(pattern).unwrap();
+            assert_eq!(compiled.matches(b"\xff", &mut meter).await.unwrap(), Ok(expected), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_bad_pattern_says_what_is_wrong() {
+        for (pattern, expected) in [
+            ("(", "unclosed group"),
+            ("a{2,1}", "invalid repetition count range"),
+            (r"(?=a)", "look-around"),
+            (r"(a)\1", "backreferences are not supported"),
+            (r"\w{500}", "more than 1048576 bytes"),
+        ] {
+            let error = Pattern::compile(pattern).map(drop).unwrap_err();
+            assert!(error.contains(expected) && !error.contains('\n'), "{pattern}: {error}");
+        }
+        let long = Pattern::compile(&"a".repeat(TEXT + 1)).map(drop).unwrap_err();
+        assert!(long.contains("at most 65536 are allowed"), "{long}");
+    }
+
+    #[tokio::test]
+    async fn a_search_that_thrashes_ends_with_the_processor_time() {
+        let pattern = Pattern::compile("[01]*1[01]{3000}2").unwrap();
+        // Noise, so that no two states on the way are the same (Knuth's generator).
+        let mut seed = 1_u64;
+        let noise = |_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if seed >> 63 == 0 { b'0' } else { b'1' }
+        };
+        let text: Vec<u8> = (0..4 << 20).map(noise).collect();
+        let mut meter = Meter::new(10, Duration::from_millis(50));
+        let begun = Instant::now();
+        let ended = pattern.matches(&text, &mut meter).await;
+        assert_eq!(ended, Err(Exceeded::Cpu));
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_pattern_is_compiled_once() {
+        let first = Pattern::compile("compiled once").unwrap();
+        assert!(Arc::ptr_eq(&first, &Pattern::compile("compiled once").unwrap()));
+    }
+}
