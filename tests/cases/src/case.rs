@@ -115,11 +115,12 @@ impl Table {
 }
 
 impl Case {
-    /// Fills every `${alias.field}` in configuration, secrets and targets; an error names the placeholder that nobody has a
+    /// Fills every `${alias.field}` in configuration, secrets, targets, expected attributes and summary; an error names the placeholder that nobody has a
     /// value for.
     pub fn filled(mut self, known: &BTreeMap<String, String>) -> Result<Self, String> {
         self.config.values_mut().try_for_each(|value| fill(value, known))?;
-        for text in self.secrets.values_mut().chain(&mut self.allow) {
+        let expected = self.expect.attributes.values_mut().chain(&mut self.expect.summary_contains);
+        for text in self.secrets.values_mut().chain(&mut self.allow).chain(expected) {
             *text = fill_text(text, known)?;
         }
         Ok(self)

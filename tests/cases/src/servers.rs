@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
 use servers::{
-    Authority, BlackHole, Knot, Link, Manner, Nginx, Pair, Postgres, Shape, Starttls, StarttlsServer,
-    TcpServer, TlsServer, Versions,
+    Authority, BlackHole, Frames, Knot, Link, Manner, Nginx, Pair, Postgres, Rogue, RogueDns, RogueFrames,
+    Shape, Signed, Starttls, StarttlsServer, TcpServer, TlsServer, Unbound, Versions,
 };
 
 /// All servers of one process.
@@ -82,12 +82,64 @@ fn launch(kind: &str, settings: &Value, authority: &Authority) -> Result<Server,
                 ("user", servers::NGINX_USER.into()),
                 ("password", servers::NGINX_PASSWORD.into()),
                 ("token", servers::NGINX_TOKEN.into()),
+                ("client_id", servers::NGINX_CLIENT.into()),
+                ("client_secret", servers::NGINX_CLIENT_SECRET.into()),
             ];
             Ok(Server::new(values, nginx))
         }
         "knot" => {
-            let knot = Knot::start().map_err(said)?;
+            let serial = settings.get("serial").and_then(Value::as_u64).map(u32::try_from);
+            let knot = match serial {
+                None => Knot::start(),
+                Some(Ok(serial)) => Knot::start_at(serial),
+                Some(Err(_)) => return Err("serial: write a number of 32 bits".into()),
+            }
+            .map_err(said)?;
             Ok(Server::new([("port", knot.port().to_string()), ("server", knot.server())], knot))
+        }
+        "signed" => {
+            let signed = Signed::start().map_err(said)?;
+            let values = [
+                ("port", signed.port().to_string()),
+                ("server", signed.server()),
+                ("anchor", signed.anchor().into()),
+            ];
+            Ok(Server::new(values, signed))
+        }
+        "unbound" => {
+            let unbound = Unbound::start(authority, shape).map_err(said)?;
+            let values = [
+                ("port", unbound.port().to_string()),
+                ("tls_port", unbound.tls_port().to_string()),
+                ("https_port", unbound.https_port().to_string()),
+                ("anchor", unbound.anchor().into()),
+            ];
+            Ok(Server::new(values, unbound))
+        }
+        "rogue" => {
+            let rogue = Rogue::start().map_err(said)?;
+            let values =
+                [("port", rogue.port().to_string()), ("url", format!("http://127.0.0.1:{}", rogue.port()))];
+            Ok(Server::new(values, rogue))
+        }
+        "rogue-frames" => {
+            let frames = match text("frames") {
+                Some("goaway") => Frames::GoAway,
+                Some("reset") => Frames::Reset,
+                Some("silent") => Frames::Silent,
+                Some("oversize") => Frames::Oversize,
+                other => {
+                    return Err(format!("frames: found {other:?}, write goaway, reset, silent or oversize"));
+                }
+            };
+            let rogue = RogueFrames::start(frames).map_err(said)?;
+            let values =
+                [("port", rogue.port().to_string()), ("url", format!("http://127.0.0.1:{}", rogue.port()))];
+            Ok(Server::new(values, rogue))
+        }
+        "rogue-dns" => {
+            let rogue = RogueDns::start().map_err(said)?;
+            Ok(Server::new([("port", rogue.port().to_string())], rogue))
         }
         "tls" => {
             let versions = match text("versions") {

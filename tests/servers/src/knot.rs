@@ -22,7 +22,10 @@ use crate::process::{self, Process};
 /// | `_sip._tcp` | SRV 10 60 5060 sip |
 /// | `split` | TXT of two chunks, "picket-" and "joined" |
 /// | `large` | TXT of 40 records of 200 bytes: truncated over UDP |
-/// | `web` | HTTPS 1 . alpn=h2 |
+/// | `web`, `_dns.web` | HTTPS 1 . alpn=h2, SVCB 1 web alpn=dot port=853 |
+/// | `_443._tcp.web` | TLSA 3 1 1 and a digest |
+/// | `key` | DNSKEY 257 3 13 and a key |
+/// | `below` | NS ns1, DS 4711 13 2 and a digest: a delegation |
 /// | `empty` | TXT only: NOERROR without answers for A |
 /// | `10.2.0.192.in-addr.arpa` | PTR www.picket.test |
 /// | anything else in the zones | NXDOMAIN |
@@ -36,14 +39,19 @@ pub struct Knot {
 impl Knot {
     /// Starts it on a free port, UDP and TCP.
     pub fn start() -> Result<Knot, Error> {
-        process::start_anew(Knot::launch)
+        Knot::start_at(SERIAL)
     }
 
-    fn launch() -> Result<Knot, Error> {
+    /// The same with another serial of `picket.test`.
+    pub fn start_at(serial: u32) -> Result<Knot, Error> {
+        process::start_anew(|| Knot::launch(serial))
+    }
+
+    fn launch(serial: u32) -> Result<Knot, Error> {
         let program = process::find("knotd", "knot")?;
         let directory = process::directory("knot")?;
         let root = directory.path();
-        process::write(&root.join("picket.test.zone"), zone())?;
+        process::write(&root.join("picket.test.zone"), zone(serial))?;
         process::write(&root.join("2.0.192.in-addr.arpa.zone"), REVERSE)?;
         process::make_directory(&root.join("run"))?;
         process::make_directory(&root.join("db"))?;
@@ -83,15 +91,17 @@ fn serves(port: u16) -> bool {
         && answer[7] == 1
 }
 
-fn zone() -> String {
+fn zone(serial: u32) -> String {
     let large: String =
         (0..40).map(|index| format!("large TXT \"{index:03}{}\"\n", "x".repeat(197))).collect();
-    format!("{ZONE}{large}")
+    format!("{}{large}", ZONE.replace("@SERIAL@", &serial.to_string()))
 }
+
+const SERIAL: u32 = 2_026_010_101;
 
 const ZONE: &str = r#"$ORIGIN picket.test.
 $TTL 300
-@ SOA ns1 hostmaster 2026010101 3600 900 604800 60
+@ SOA ns1 hostmaster @SERIAL@ 3600 900 604800 60
 @ NS ns1
 @ NS ns2
 @ MX 10 mail
@@ -114,6 +124,11 @@ _sip._tcp SRV 10 60 5060 sip
 split TXT "picket-" "joined"
 empty TXT "no address here"
 web HTTPS 1 . alpn=h2
+_dns.web SVCB 1 web alpn=dot port=853
+_443._tcp.web TLSA 3 1 1 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff
+key DNSKEY 257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0dxCjjnopKl+GqJxpVXckHAeF+KkxLbxILfDLUT0rAK9iUzy1L53eKGQ==
+below NS ns1
+below DS 4711 13 2 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff
 "#;
 
 const REVERSE: &str = r#"$ORIGIN 2.0.192.in-addr.arpa.

@@ -5,7 +5,7 @@
 //! this process was killed, a [`leash`] ends the programs. Everything here is blocking and needs no runtime: call it from a
 //! plain thread, or through `spawn_blocking`.
 //!
-//! nginx, knot, PostgreSQL and tinyproxy are the programs of Debian's packages; where one is missing, `start` answers with
+//! nginx, knot, unbound, PostgreSQL and tinyproxy are the programs of Debian's packages; where one is missing, `start` answers with
 //! [`Error::Missing`], which names the package. The rest runs inside this process on threads of its own.
 
 mod certificates;
@@ -20,6 +20,9 @@ mod pair;
 mod postgres;
 mod process;
 mod relay;
+mod rogue;
+mod rogue_dns;
+mod signed;
 mod starttls;
 mod tcp;
 mod tinyproxy;
@@ -31,10 +34,16 @@ pub use knot::Knot;
 pub use leash::leash;
 pub use middlebox::{Middlebox, Upgrade};
 pub use nameserver::{Answers, NameServer};
-pub use nginx::{Nginx, PASSWORD as NGINX_PASSWORD, TOKEN as NGINX_TOKEN, USER as NGINX_USER};
+pub use nginx::{
+    CLIENT as NGINX_CLIENT, CLIENT_SECRET as NGINX_CLIENT_SECRET, Nginx, PASSWORD as NGINX_PASSWORD,
+    TOKEN as NGINX_TOKEN, USER as NGINX_USER,
+};
 pub use pair::Pair;
 pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres, USER as POSTGRES_USER};
 pub use relay::{Link, Relay};
+pub use rogue::{Frames, Rogue, RogueFrames};
+pub use rogue_dns::RogueDns;
+pub use signed::{Signed, Unbound};
 pub use starttls::{Starttls, StarttlsServer};
 pub use tcp::{BlackHole, Manner, TcpServer, closed_port};
 pub use tinyproxy::{PASSWORD as PROXY_PASSWORD, Tinyproxy, USER as PROXY_USER};

@@ -16,6 +16,11 @@ pub const PASSWORD: &str = "sentinel-basic-7c1f";
 /// Token of `/bearer`.
 pub const TOKEN: &str = "sentinel-bearer-93ad";
 
+/// Identifier of the client that `/token` knows.
+pub const CLIENT: &str = "probe";
+/// Secret of that client; it has what a form and a header encode.
+pub const CLIENT_SECRET: &str = "sentinel client+secret";
+
 /// A running nginx.
 ///
 /// | path | answer |
@@ -32,6 +37,15 @@ pub const TOKEN: &str = "sentinel-bearer-93ad";
 /// | `/host` | 200, the request's `Host` |
 /// | `/large` | 200, 2 MiB of `a`, "end" behind them |
 /// | `/slow` | 200, 4 KiB at 1 KiB a second |
+/// | `/gzip` | 200, the page of `/`, in gzip where that is asked for |
+/// | `/coding` | 200, the request's `Accept-Encoding` |
+/// | `/redirect-to?URL` | 302 to that URL |
+/// | `/version` | 200, "HTTP/1.1" or "HTTP/2.0" |
+/// | `/connection` | 200, how many requests came over this connection; `/redirect-connection` leads there |
+/// | `/agent`, `/authorization` | 200, the request's `User-Agent`, its `Authorization` |
+/// | `/token` | 200, an access token that is [`TOKEN`], for [`CLIENT`] and [`CLIENT_SECRET`] by HTTP Basic, else 401 `invalid_client` |
+/// | `/token-by-body` | the same for a client that writes both in the body |
+/// | `/token-moved`, `/token-odd` | 307 to `/token`; 200 with a token of another type |
 #[derive(Debug)]
 pub struct Nginx {
     http: u16,
@@ -130,6 +144,9 @@ http {
   types { text/html html; }
   default_type text/plain;
   map $http_authorization $known { default 0; "Bearer @TOKEN@" 1; }
+  # "probe:sentinel+client%2Bsecret", as RFC 6749 encodes both before HTTP Basic does.
+  map $http_authorization $client { default 0; "Basic cHJvYmU6c2VudGluZWwrY2xpZW50JTJCc2VjcmV0" 1; }
+  map $request_body $named { default 0; "~^grant_type=client_credentials&scope=read&client_id=probe&client_secret=sentinel\+client%2Bsecret$" 1; }
   server {
     listen 127.0.0.1:@HTTP@;
     listen 127.0.0.1:@HTTPS@ ssl http2;
@@ -155,6 +172,32 @@ http {
     location = /header { return 200 "$http_x_picket\n"; }
     location = /host { return 200 "$http_host\n"; }
     location = /slow { limit_rate 1k; }
+    location = /gzip { gzip on; gzip_min_length 1; default_type text/html; try_files /index.html =404; }
+    location = /coding { return 200 "$http_accept_encoding\n"; }
+    location = /redirect-to { return 302 $query_string; }
+    location = /version { return 200 "$server_protocol\n"; }
+    location = /connection { return 200 "request $connection_requests\n"; }
+    location = /redirect-connection { return 302 /connection; }
+    location = /authorization { return 200 "$http_authorization\n"; }
+    location = /agent { return 200 "$http_user_agent\n"; }
+    location = /token {
+      default_type application/json;
+      if ($client = 0) { return 401 '{"error": "invalid_client", "error_description": "nobody knows it"}'; }
+      return 200 '{"access_token": "@TOKEN@", "token_type": "Bearer", "expires_in": 60}';
+    }
+    location = /token-by-body {
+      # A body is read where it is passed on.
+      client_body_in_single_buffer on;
+      proxy_pass http://127.0.0.1:@HTTP@/token-for;
+      proxy_set_header X-Named $named;
+    }
+    location = /token-for {
+      default_type application/json;
+      if ($http_x_named = 0) { return 401 '{"error": "invalid_client"}'; }
+      return 200 '{"access_token": "@TOKEN@", "token_type": "Bearer"}';
+    }
+    location = /token-moved { return 307 /token; }
+    location = /token-odd { default_type application/json; return 200 '{"access_token": "x", "token_type": "mac"}'; }
   }
 }
 "#;
