@@ -1,18 +1,24 @@
 //! The http check: one request, redirects followed, assertions on the last response. This file owns the configuration and the
-//! exchange; `judge.rs` owns the verdict.
+//! exchange; `judge.rs` owns the verdict, `patterns.rs` and `json.rs` what is asked of the content, `credentials.rs` what the request
+//! authenticates with.
 
+mod credentials;
+mod json;
 mod judge;
+mod patterns;
 mod status;
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use judge::Facts;
+use credentials::{Auth, Credentials};
+use judge::{Facts, Hop};
+use patterns::{Assertions, HeaderPattern};
 use schemars::JsonSchema;
 use sdk::config::TextOrSecret;
-use sdk::http::{self, HeaderValue, Request, Response};
+use sdk::http::{self, Request, Response};
 use sdk::net::Family;
-use sdk::{At, Context, Outcome, Secret, State, Stop, secrets};
+use sdk::{At, Context, Outcome, State, Stop};
 use serde::{Deserialize, Serialize};
 use status::StatusRanges;
 
@@ -33,6 +39,10 @@ struct Config {
     headers: BTreeMap<String, TextOrSecret>,
     /// The request's body. None unless set.
     body: Option<String>,
+    /// The Host header, and with it the virtual host; dropped when a redirect leads to another origin. TLS asks for and verifies
+    /// the URL's host all the same. Unset, the URL's own.
+    #[schemars(length(min = 1, max = 255))]
+    host: Option<String>,
     /// How the request authenticates. Unset, it does not.
     auth: Option<Auth>,
     /// Status codes of a healthy response: a code, "200-299", or a list of codes and ranges. "200-299" unless set.
@@ -47,6 +57,22 @@ struct Config {
     /// Whether upper and lower case differ in `keyword` and `keyword_absent`. True unless set.
     #[serde(default = "yes")]
     case_sensitive: bool,
+    /// Regular expressions, one of which must match somewhere in what is kept of the body: the syntax of Rust's regex crate,
+    /// Unicode included, "(?i)" in front for either case. None unless set.
+    #[serde(default)]
+    body_matches: Vec<String>,
+    /// Regular expressions, none of which may match anywhere in what is kept of the body. None unless set.
+    #[serde(default)]
+    body_not_matches: Vec<String>,
+    /// Headers of the response that must match: of each, one of its values. None unless set.
+    #[serde(default)]
+    header_matches: Vec<HeaderPattern>,
+    /// Headers of the response of which no value may match. None unless set.
+    #[serde(default)]
+    header_not_matches: Vec<HeaderPattern>,
+    /// Assertions on the body as JSON; a body that is not JSON, or was cut off at `body_size_limit`, fails. None unless set.
+    #[serde(default)]
+    json: Vec<json::Rule>,
     /// Whether redirects are followed; the assertions are made on the last response. True unless set.
     #[serde(default = "yes")]
     follow_redirects: bool,
@@ -60,6 +86,16 @@ struct Config {
     #[serde(default = "body_size_limit")]
     #[schemars(range(min = 1, max = 4_194_304))]
     body_size_limit: u32,
+    /// Versions of HTTP that the response may have; with 2 alone, http is spoken as HTTP/2 from the first byte. Any unless set.
+    #[serde(default)]
+    http_versions: Vec<Version>,
+    /// Whether HTTP/2 is offered in the TLS handshake. True unless set.
+    #[serde(default = "yes")]
+    enable_http2: bool,
+    /// Whether a redirect within an origin goes over the connection that is open, as in a browser; a run always begins with a
+    /// fresh one. False unless set: a probe tries what a new visitor meets.
+    #[serde(default)]
+    keep_alive: bool,
     /// What becomes of a longer body: `truncate` looks at what is kept, `fail` is down. `truncate` unless set.
     #[serde(default)]
     on_body_too_large: OnBodyTooLarge,
@@ -82,33 +118,28 @@ struct Config {
     fail_if_not_ssl: bool,
 }
 
-/// How a request authenticates.
-#[derive(Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Auth {
-    /// A user name and a password (RFC 7617).
-    Basic(Basic),
-    /// A token (RFC 6750).
-    Bearer(Bearer),
+/// A version of HTTP.
+#[derive(Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+enum Version {
+    /// RFC 1945.
+    #[serde(rename = "1.0")]
+    One,
+    /// RFC 9112.
+    #[serde(rename = "1.1")]
+    OneOne,
+    /// RFC 9113.
+    #[serde(rename = "2")]
+    Two,
 }
 
-/// A user name and a password (RFC 7617).
-#[derive(Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Basic {
-    /// The user name, without a colon.
-    #[schemars(regex(pattern = "^[^:]*$"))]
-    username: String,
-    /// The password: `{"$secret": name}`.
-    password: Secret,
-}
-
-/// A token (RFC 6750).
-#[derive(Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Bearer {
-    /// The token: `{"$secret": name}`.
-    token: Secret,
+impl Version {
+    fn name(self) -> &'static str {
+        match self {
+            Self::One => "1.0",
+            Self::OneOne => "1.1",
+            Self::Two => "2",
+        }
+    }
 }
 
 /// What becomes of a body over the limit.
@@ -159,101 +190,111 @@ sdk::check! {
 }
 
 fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
+    let versions = spoken(&config)?;
+    let assertions = Assertions::read(&config)?;
+    let rules = json::Rules::read(&config.json)?;
     let credentials = Credentials::open(&config)?;
     let response = http::send(&Request {
         method: config.method.clone(),
         url: config.url.clone(),
         headers: credentials.headers(&config),
         body: config.body.clone().unwrap_or_default().into_bytes(),
-        versions: Vec::new(),
+        versions,
         family: Family::Any,
         tls: config.tls.as_ref().map(sdk::Tls::options),
         max_redirects: if config.follow_redirects { config.max_redirects } else { 0 },
         max_body: config.body_size_limit,
     })
     .at("http")?;
-    let outcome = judge::judge(&config, &facts(&config, &response), now());
+    let facts = facts(&config, &assertions, &rules, &response)?;
+    let outcome = judge::judge(&config, &facts, now());
     Ok(match outcome.state {
-        State::Down => outcome.evidence(&response.body().0),
+        State::Down => outcome.evidence(&response.beginning(EVIDENCE)),
         _ => outcome,
     })
 }
 
-/// Handles of the secrets, kept open as long as the request names them.
-struct Credentials {
-    auth: Option<secrets::Secret>,
-    headers: BTreeMap<String, secrets::Secret>,
-}
-
-impl Credentials {
-    fn open(config: &Config) -> Result<Self, Stop> {
-        let auth = match &config.auth {
-            Some(Auth::Basic(basic)) => Some(basic.password.open()?),
-            Some(Auth::Bearer(bearer)) => Some(bearer.token.open()?),
-            None => None,
-        };
-        if auth.is_some() && named(config, "authorization") {
-            return Err(Stop::mistake(
-                "/headers",
-                "`authorization` is also made by `auth`: write only one of them",
-            ));
-        }
-        let mut headers = BTreeMap::new();
-        for (name, value) in &config.headers {
-            if let TextOrSecret::Secret(secret) = value {
-                headers.insert(name.clone(), secret.open()?);
-            }
-        }
-        Ok(Self { auth, headers })
-    }
-
-    fn headers<'a>(&'a self, config: &'a Config) -> Vec<(String, HeaderValue<'a>)> {
-        let mut headers = Vec::new();
-        if !named(config, "user-agent") {
-            headers.push(("user-agent".to_owned(), HeaderValue::Text(config.user_agent.clone())));
-        }
-        match (&config.auth, &self.auth) {
-            (Some(Auth::Basic(basic)), Some(password)) => {
-                headers
-                    .push(("authorization".into(), HeaderValue::Basic((basic.username.clone(), password))));
-            }
-            (_, Some(token)) => headers.push(("authorization".into(), HeaderValue::Bearer(token))),
-            (_, None) => {}
-        }
-        for (name, value) in &config.headers {
-            let value = match value {
-                TextOrSecret::Text(text) => HeaderValue::Text(text.clone()),
-                TextOrSecret::Secret(_) => HeaderValue::Secret(&self.headers[name]),
-            };
-            headers.push((name.clone(), value));
-        }
-        headers
+/// What the host may speak; all that it can when empty.
+fn spoken(config: &Config) -> Result<Vec<String>, Stop> {
+    let two = |versions: &[Version]| versions.contains(&Version::Two);
+    match (config.http_versions.as_slice(), config.enable_http2) {
+        (versions, false) if two(versions) => Err(Stop::mistake(
+            "/http_versions",
+            "2 cannot be spoken without `enable_http2`: write only one of them",
+        )),
+        ([Version::Two], true) if !config.url.starts_with("https:") => Ok(vec!["2".into()]),
+        ([], true) => Ok(Vec::new()),
+        (versions, true) if two(versions) => Ok(Vec::new()),
+        _ => Ok(vec!["1.1".into()]),
     }
 }
 
-fn named(config: &Config, header: &str) -> bool {
-    config.headers.keys().any(|name| name.eq_ignore_ascii_case(header))
-}
-
-/// Asks the host only for what an assertion needs: the body stays there.
-fn facts(config: &Config, response: &Response) -> Facts {
+/// Asks the host only for what an assertion needs: the body stays there, unless it is read as JSON.
+fn facts(
+    config: &Config,
+    assertions: &Assertions,
+    rules: &json::Rules<'_>,
+    response: &Response,
+) -> Result<Facts, Stop> {
     let contains = |text: &String| response.contains(text, !config.case_sensitive);
     let session = response.session();
     let verified = session.as_ref().and_then(|session| session.verified().ok());
-    Facts {
+    let hops = response.hops();
+    Ok(Facts {
         status: response.status(),
         version: response.version(),
-        hops: response.hops(),
+        hop_times: match hops.len() {
+            1 => Vec::new(),
+            _ => response.hop_timings().into_iter().map(Hop::from).collect(),
+        },
+        hops,
         keyword: config.keyword.as_ref().map(contains),
         keyword_absent: config.keyword_absent.as_ref().map(contains),
-        too_large: config.on_body_too_large == OnBodyTooLarge::Fail && response.body().1,
+        patterns: assertions.ask(config, response)?,
+        json: rules.ask(response)?,
+        too_large: config.on_body_too_large == OnBodyTooLarge::Fail && response.truncated(),
         encrypted: session.is_some(),
         certificate: verified.and_then(|chain| judge::first_to_expire(&chain)),
         took: std::time::Duration::from_micros(response.timings().total_us),
-    }
+    })
 }
 
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Bytes of the body that are asked for to show them of a target that is down.
+const EVIDENCE: u32 = sdk::EVIDENCE as u32;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(options: Value, versions: &[&str]) {
+        let config = serde_json::from_value(options.clone()).unwrap();
+        assert_eq!(spoken(&config).unwrap(), versions, "{options}");
+    }
+
+    #[test]
+    fn what_is_spoken_follows_from_what_is_wanted() {
+        let (http, https) = ("http://shop/", "https://shop/");
+        check(json!({"url": https}), &[]);
+        check(json!({"url": https, "enable_http2": false}), &["1.1"]);
+        check(json!({"url": https, "http_versions": ["1.0", "1.1"]}), &["1.1"]);
+        check(json!({"url": https, "http_versions": ["1.1", "2"]}), &[]);
+        // Whatever the server chooses is judged.
+        check(json!({"url": https, "http_versions": ["2"]}), &[]);
+        check(json!({"url": http, "http_versions": ["2"]}), &["2"]);
+    }
+
+    #[test]
+    fn two_wishes_against_each_other_are_a_mistake() {
+        let config = json!({"url": "https://shop/", "http_versions": ["2"], "enable_http2": false});
+        let stop = spoken(&serde_json::from_value(config).unwrap()).unwrap_err();
+        let expected = "2 cannot be spoken without `enable_http2`: write only one of them";
+        assert_eq!(stop, Stop::mistake("/http_versions", expected));
+    }
 }
