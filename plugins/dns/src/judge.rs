@@ -1,21 +1,37 @@
 //! From an answer to a verdict. Pure.
 
+use sdk::dns::Security;
 use sdk::{Failure, Finding, Mistake, Outcome, Stop};
 
-use crate::records::Expected;
-use crate::{Config, Match, QueryType, Rcode};
+use crate::records::{self, Expected};
+use crate::{Config, Dnssec, Match, QueryType, Rcode, Transport, sections};
 
 /// What came back.
 pub(crate) struct Facts {
     /// RFC 6895.
     pub(crate) rcode: u16,
     pub(crate) authoritative: bool,
+    /// AD.
+    pub(crate) authenticated: bool,
+    /// What validation says, and why; none where it was not asked for.
+    pub(crate) security: Option<(Security, String)>,
     /// Data and time to live in seconds of the records of the asked type.
     pub(crate) records: Vec<(String, u32)>,
+    pub(crate) sections: sections::Found,
+    /// Of each of `serial_servers`.
+    pub(crate) serials: Vec<Serial>,
     /// "address:port".
     pub(crate) server: String,
-    pub(crate) over_tcp: bool,
+    /// How the answer came.
+    pub(crate) transport: Transport,
     pub(crate) elapsed_us: u64,
+}
+
+/// The serial of the zone on one server; none where it said none.
+#[derive(Clone)]
+pub(crate) struct Serial {
+    pub(crate) server: String,
+    pub(crate) number: Option<u32>,
 }
 
 /// `expected` and `not_expected`, read.
@@ -79,10 +95,16 @@ pub(crate) fn judge(config: &Config, expectations: &Expectations, facts: &Facts)
             || format!("{asked}: {} is not an authority for it", facts.server),
         );
     }
+    outcome = signatures(config, facts, &asked, outcome);
     if facts.rcode == 0 {
         outcome = answers(config, facts, &asked, outcome);
         outcome = expected(config, expectations, facts, &asked, outcome);
+        outcome = times_to_live(config, facts, &asked, outcome);
     }
+    for matched in &facts.sections {
+        outcome = section(matched, &asked, outcome);
+    }
+    outcome = serials(config, facts, &asked, outcome);
     if let Some(ttl) = facts.records.iter().map(|(_, ttl)| *ttl).min() {
         outcome = outcome.metric("dns.ttl", ttl.into(), "s");
     }
@@ -91,7 +113,100 @@ pub(crate) fn judge(config: &Config, expectations: &Expectations, facts: &Facts)
         .metric("dns.answers", count as f64, "1")
         .attribute("dns.rcode", rcode)
         .attribute("dns.server", facts.server.clone())
-        .attribute("dns.transport", if facts.over_tcp { "tcp" } else { "udp" })
+        .attribute("dns.transport", facts.transport.name())
+}
+
+/// An answer without signatures is no forged one: each has its code.
+fn signatures(config: &Config, facts: &Facts, asked: &str, outcome: Outcome) -> Outcome {
+    let server = &facts.server;
+    if config.dnssec == Dnssec::RequireAd {
+        let actual = if facts.authenticated { "AD is set" } else { "AD is not set" };
+        return outcome.must(
+            Finding::new("dnssec", facts.authenticated, "AD is set", actual),
+            "dns.not_authenticated",
+            || format!("{asked}: {server} has not validated the answer"),
+        );
+    }
+    let Some((security, why)) = &facts.security else { return outcome };
+    let (code, word) = match security {
+        Security::Secure => ("ok", "secure"),
+        Security::Insecure => ("dns.insecure", "insecure"),
+        Security::Bogus => ("dns.bogus", "bogus"),
+        Security::Indeterminate => ("dns.indeterminate", "indeterminate"),
+    };
+    let passed = *security == Security::Secure;
+    outcome
+        .must(Finding::new("dnssec", passed, "secure", format!("{word}: {why}")), code, || {
+            format!("{asked}: the answer is {word}: {why}")
+        })
+        .attribute("dns.security", word)
+}
+
+fn times_to_live(config: &Config, facts: &Facts, asked: &str, mut outcome: Outcome) -> Outcome {
+    let ttls = || facts.records.iter().map(|(_, ttl)| *ttl);
+    if let (Some(least), Some(ttl)) = (config.min_ttl, ttls().min()) {
+        outcome = outcome.must(
+            Finding::new("min_ttl", ttl >= least, format!("at least {least} s"), format!("{ttl} s")),
+            "dns.ttl",
+            || format!("{asked}: a time to live of {ttl} s, expected at least {least} s"),
+        );
+    }
+    if let (Some(most), Some(ttl)) = (config.max_ttl, ttls().max()) {
+        outcome = outcome.must(
+            Finding::new("max_ttl", ttl <= most, format!("at most {most} s"), format!("{ttl} s")),
+            "dns.ttl",
+            || format!("{asked}: a time to live of {ttl} s, expected at most {most} s"),
+        );
+    }
+    outcome
+}
+
+fn section(matched: &sections::Matched, asked: &str, outcome: Outcome) -> Outcome {
+    let patterns = matched.texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
+    let (expected, wrong) = match matched.wanted {
+        true => (format!("one of {patterns}"), format!("no record matches one of {patterns}")),
+        false => {
+            let record = matched.record.as_deref().unwrap_or_default();
+            (format!("none of {patterns}"), format!("{record} matches one of {patterns}"))
+        }
+    };
+    let actual = matched.record.as_deref().unwrap_or("none matches");
+    let passed = matched.record.is_some() == matched.wanted;
+    outcome.must(
+        Finding::new(matched.option, passed, expected, actual),
+        &format!("dns.{}", matched.option),
+        || format!("{asked}: {wrong}"),
+    )
+}
+
+fn serials(config: &Config, facts: &Facts, asked: &str, mut outcome: Outcome) -> Outcome {
+    let own = facts.records.first().filter(|_| config.query_type == QueryType::Soa);
+    let own = own.and_then(|(data, _)| records::serial(data));
+    let told: Vec<String> = facts
+        .serials
+        .iter()
+        .map(|Serial { server, number }| match number {
+            Some(number) => format!("{number} on {server}"),
+            None => format!("none on {server}"),
+        })
+        .collect();
+    if let Some(first) = facts.serials.first() {
+        let wanted = own.or(first.number);
+        let equal = wanted.is_some() && facts.serials.iter().all(|serial| serial.number == wanted);
+        let actual = match own {
+            Some(own) => format!("{own} on {}, {}", facts.server, told.join(", ")),
+            None => told.join(", "),
+        };
+        outcome = outcome.must(
+            Finding::new("serial_servers", equal, "the same serial on all", actual.clone()),
+            "dns.serial",
+            || format!("{asked}: serials differ: {actual}"),
+        );
+    }
+    match own.or_else(|| facts.serials.first().and_then(|serial| serial.number)) {
+        Some(serial) => outcome.metric("dns.serial", serial.into(), "1"),
+        None => outcome,
+    }
 }
 
 fn answers(config: &Config, facts: &Facts, asked: &str, outcome: Outcome) -> Outcome {
@@ -204,9 +319,13 @@ mod tests {
         Facts {
             rcode,
             authoritative: false,
+            authenticated: false,
+            security: None,
             records: records.iter().zip(100..).map(|(data, ttl)| ((*data).to_owned(), ttl)).collect(),
+            sections: Vec::new(),
+            serials: Vec::new(),
             server: "192.0.2.53:53".into(),
-            over_tcp: false,
+            transport: Transport::Udp,
             elapsed_us: 2500,
         }
     }
@@ -294,6 +413,86 @@ mod tests {
         check(json!({"authoritative": true}), &answer, State::Down, "dns.authoritative", summary);
         answer.authoritative = true;
         check(json!({"authoritative": true}), &answer, State::Up, "ok", "shop.test A: 192.0.2.1");
+    }
+
+    #[test]
+    fn signatures_are_told_apart() {
+        let mut answer = facts(0, &["192.0.2.1"]);
+        let summary = "shop.test A: 192.0.2.53:53 has not validated the answer";
+        check(json!({"dnssec": "require_ad"}), &answer, State::Down, "dns.not_authenticated", summary);
+        answer.authenticated = true;
+        check(json!({"dnssec": "require_ad"}), &answer, State::Up, "ok", "shop.test A: 192.0.2.1");
+        for (security, state, code, summary) in [
+            (Security::Secure, State::Up, "ok", "shop.test A: 192.0.2.1"),
+            (Security::Insecure, State::Down, "dns.insecure", "shop.test A: the answer is insecure: why"),
+            (Security::Bogus, State::Down, "dns.bogus", "shop.test A: the answer is bogus: why"),
+            (
+                Security::Indeterminate,
+                State::Down,
+                "dns.indeterminate",
+                "shop.test A: the answer is indeterminate: why",
+            ),
+        ] {
+            answer.security = Some((security, "why".into()));
+            check(json!({"dnssec": "validate"}), &answer, state, code, summary);
+        }
+    }
+
+    #[test]
+    fn times_to_live_stay_within_their_bounds() {
+        // 100 and 101 seconds.
+        let two = facts(0, &["192.0.2.1", "192.0.2.2"]);
+        let fine = "shop.test A: 192.0.2.1, 192.0.2.2";
+        check(json!({"min_ttl": 100, "max_ttl": 101}), &two, State::Up, "ok", fine);
+        let summary = "shop.test A: a time to live of 100 s, expected at least 101 s";
+        check(json!({"min_ttl": 101}), &two, State::Down, "dns.ttl", summary);
+        let summary = "shop.test A: a time to live of 101 s, expected at most 100 s";
+        check(json!({"max_ttl": 100}), &two, State::Down, "dns.ttl", summary);
+    }
+
+    #[test]
+    fn a_section_must_match_or_must_not() {
+        for (option, wanted, record, passed, wrong) in [
+            ("answer_matches", true, Some("shop.test. 60 IN A 192.0.2.1"), true, ""),
+            ("answer_matches", true, None, false, "no record matches one of `a`, `b`"),
+            ("additional_not_matches", false, None, true, ""),
+            (
+                "additional_not_matches",
+                false,
+                Some("ns. 60 IN A 192.0.2.2"),
+                false,
+                "ns. 60 IN A 192.0.2.2 matches one of `a`, `b`",
+            ),
+        ] {
+            let texts = vec!["a".into(), "b".into()];
+            let matched = sections::Matched { option, wanted, texts, record: record.map(Into::into) };
+            let answer = Facts { sections: vec![matched], ..facts(0, &["192.0.2.1"]) };
+            let (state, code, summary) = match passed {
+                true => (State::Up, "ok".to_owned(), "shop.test A: 192.0.2.1".to_owned()),
+                false => (State::Down, format!("dns.{option}"), format!("shop.test A: {wrong}")),
+            };
+            check(json!({}), &answer, state, &code, &summary);
+        }
+    }
+
+    #[test]
+    fn serials_must_be_equal_on_all_servers() {
+        let serial = |server: &str, number| Serial { server: server.into(), number };
+        let with = |serials| Facts { serials, ..facts(0, &["192.0.2.1"]) };
+        let equal = with(vec![serial("ns1", Some(7)), serial("ns2", Some(7))]);
+        let outcome = check(json!({}), &equal, State::Up, "ok", "shop.test A: 192.0.2.1");
+        assert!(outcome.metrics.iter().any(|metric| metric.name == "dns.serial" && metric.value == 7.0));
+        let differ = with(vec![serial("ns1", Some(7)), serial("ns2", Some(6))]);
+        let summary = "shop.test A: serials differ: 7 on ns1, 6 on ns2";
+        check(json!({}), &differ, State::Down, "dns.serial", summary);
+        let mute = with(vec![serial("ns1", None)]);
+        check(json!({}), &mute, State::Down, "dns.serial", "shop.test A: serials differ: none on ns1");
+        let soa = Facts {
+            serials: vec![serial("ns1", Some(8))],
+            ..facts(0, &["ns1.shop.test. root.shop.test. 7 1 1 1 1"])
+        };
+        let summary = "shop.test SOA: serials differ: 7 on 192.0.2.53:53, 8 on ns1";
+        check(json!({"query_type": "SOA"}), &soa, State::Down, "dns.serial", summary);
     }
 
     #[test]

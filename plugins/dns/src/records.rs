@@ -73,6 +73,11 @@ fn normalise(data: &str, kind: QueryType) -> String {
     }
 }
 
+/// The serial in the data of a SOA record (RFC 1035, section 3.3.13).
+pub(crate) fn serial(data: &str) -> Option<u32> {
+    data.split_whitespace().nth(2)?.parse().ok()
+}
+
 fn fields(data: &str) -> impl Iterator<Item = &str> {
     data.split_whitespace().map(unquoted).map(|field| match field {
         "." => field,
@@ -110,6 +115,12 @@ mod tests {
         check(QueryType::Txt, "p=AbC", "p=abc", false);
         check(QueryType::Ds, "1 8 2 AB CD", "1 8 2 abcd", true);
         check(QueryType::Https, "1 . alpn=h2", "1 . alpn=h2", true);
+    }
+
+    #[test]
+    fn the_serial_of_a_zone_is_read() {
+        assert_eq!(serial("ns1.test. root.test. 2026010101 3600 900 604800 60"), Some(2_026_010_101));
+        assert_eq!(serial("ns1.test. root.test."), None);
     }
 
     #[test]
