@@ -116,15 +116,18 @@ fn slow(run: &Run) -> Tally {
     until("the agent records", 9 * LIMIT, || (count(&agent) > 0).then_some(()));
     pause(Duration::from_secs(6));
     let (mut late, mut runs, mut due) = (Vec::new(), 0, 0);
-    for _ in 0..run.count {
+    for time in 0..run.count {
+        if time > 0 {
+            // Half a minute in which all goes well: failures that follow one another more closely are failures in a row.
+            pause(Duration::from_secs(32));
+        }
         let (begun, served, syncs) = (Instant::now(), stage.target.served(), orders.syncs());
         let lease = lease(&stage);
         orders.slow(Duration::from_secs(2));
         // Whoever starts anew is greeted anew.
         stage.kill_control();
         stage.start_control();
-        // Two backoffs of somebody who was cut off a moment ago, and what the disk takes for it.
-        until("another lease is on its way to the disk", 3 * LIMIT, || {
+        until("another lease is on its way to the disk", LIMIT, || {
             (self::lease(&stage) != lease).then_some(())
         });
         pause(Duration::from_secs(10).saturating_sub(begun.elapsed()));
