@@ -35,10 +35,9 @@ struct Config {
     /// `doh` (RFC 8484) verify the server by the name or address in `server`.
     #[serde(default)]
     transport: Transport,
-    /// Where `doh` asks on the server. "/dns-query" unless set, as everywhere.
-    #[serde(default = "path")]
+    /// Where `doh` asks on the server. Unset, "/dns-query" as everywhere.
     #[schemars(regex(pattern = "^/[^ ?#]*$"))]
-    path: String,
+    path: Option<String>,
     /// Whether the server is asked to recurse (RD). True unless set.
     #[serde(default = "yes")]
     recursion_desired: bool,
@@ -206,10 +205,6 @@ enum Rcode {
     NotZone,
 }
 
-fn path() -> String {
-    "/dns-query".into()
-}
-
 fn yes() -> bool {
     true
 }
@@ -285,7 +280,7 @@ fn question(config: &Config, server: Option<&str>, name: &str, kind: QueryType) 
     let server = server.map(|server| {
         let server = with_port(server, config.port.unwrap_or(default));
         match config.transport {
-            Transport::Doh => format!("https://{server}{}", config.path),
+            Transport::Doh => format!("https://{server}{}", config.path.as_deref().unwrap_or_default()),
             _ => server,
         }
     });
@@ -396,11 +391,11 @@ mod tests {
         for (options, server) in [
             (json!({"server": "ns1"}), "ns1:53"),
             (json!({"server": "ns1", "transport": "dot"}), "ns1:853"),
-            (json!({"server": "ns1", "transport": "doh"}), "https://ns1:443/dns-query"),
+            (json!({"server": "ns1", "transport": "doh"}), "https://ns1:443"),
             (json!({"server": "ns1:8443", "transport": "doh", "path": "/q"}), "https://ns1:8443/q"),
             (
                 json!({"server": "2001:db8::1", "port": 5353, "transport": "doh"}),
-                "https://[2001:db8::1]:5353/dns-query",
+                "https://[2001:db8::1]:5353",
             ),
         ] {
             let mut config = json!({"query_name": "shop.test"});

@@ -264,7 +264,8 @@ mod tests {
     #[test]
     fn a_coding_of_any_length_is_undone_and_what_follows_it_left_out() {
         for length in [1, 4095, 4096, 4097, 8192, 100_000] {
-            let text: Vec<u8> = (0..length).map(|index: u32| b'a' + (index.wrapping_mul(index) % 17) as u8).collect();
+            let text: Vec<u8> =
+                (0..length).map(|index: u32| b'a' + (index.wrapping_mul(index) % 17) as u8).collect();
             let coded = [
                 ("gzip", gzip(&text)),
                 ("deflate", zlib(&text)),

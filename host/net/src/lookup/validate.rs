@@ -18,6 +18,8 @@ use hickory_proto::dnssec::{Proof, TrustAnchors};
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Message, OpCode};
 use hickory_proto::rr::{RData, Record, RecordType};
 use tokio::task::JoinHandle;
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
 
 use super::{Asked, Reply, Route, refused, with_signatures};
 use crate::session::Run;
@@ -49,9 +51,11 @@ pub(crate) async fn validate(
     options.use_edns = true;
     options.max_request_depth = DEPTH;
     let request = DnsRequest::from_query(asked.query.clone(), options);
+    // hickory warns of each bogus answer, at length; whoever asked is told, and the log need not be.
+    let validating =
+        async move { handle.send(request).first_answer().await }.with_subscriber(NoSubscriber::default());
     // On a stack of its own: a zone a frame, and a component's run has little.
-    let validating = Task(tokio::spawn(async move { handle.send(request).first_answer().await }));
-    let validated = validating.ended().await?;
+    let validated = Task(tokio::spawn(validating)).ended().await?;
     let mut seen = std::mem::take(&mut *way.seen());
     // The first question is ours; without an answer to it there is nothing to validate.
     let Some(reply) = seen.first else {
