@@ -34,6 +34,13 @@ soak: ## Run every row of tests/faults in full: kills, cuts, forgeries, full dis
 	@$(MAKE) --no-print-directory build
 	@PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test faults
 
+.PHONY: bench
+# ROW="http spool" measures only rows with such a name, ARGS=--json prints JSON.
+bench: plugins ## Measure against blackbox_exporter, a native floor and the targets: ratios of one run; ten minutes and an optimised build
+	@scripts/setup bench
+	@cargo build $(LOCKED) --release --workspace --bins --bench ratios
+	@cargo bench $(LOCKED) --workspace --bench ratios -- $(ROW) $(ARGS)
+
 .PHONY: build
 # All of the workspace, so that dependencies get the features that the tests use and are not built twice.
 build: plugins ## Build the checks as components and the binary (target/debug/picket)

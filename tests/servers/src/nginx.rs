@@ -36,6 +36,7 @@ pub const CLIENT_SECRET: &str = "sentinel client+secret";
 /// | `/header` | 200, the value of the request's `X-Picket` header |
 /// | `/host` | 200, the request's `Host` |
 /// | `/large` | 200, 2 MiB of `a`, "end" behind them |
+/// | `/64k` | 200, 64 KiB of `b`, "end" behind them |
 /// | `/slow` | 200, 4 KiB at 1 KiB a second |
 /// | `/gzip` | 200, the page of `/`, in gzip where that is asked for |
 /// | `/coding` | 200, the request's `Accept-Encoding` |
@@ -78,6 +79,7 @@ impl Nginx {
         process::write(&pages.join("index.html"), PAGE)?;
         process::write(&pages.join("private"), "inside\n")?;
         process::write(&pages.join("slow"), "s".repeat(4096))?;
+        process::write(&pages.join("64k"), format!("{}end\n", "b".repeat(64 << 10)))?;
         process::write(&pages.join("large"), format!("{}end\n", "a".repeat(2 << 20)))?;
         let (http, https) = (process::free_port()?, process::free_port()?);
         let configuration = CONFIGURATION

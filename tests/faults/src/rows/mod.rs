@@ -24,6 +24,8 @@ mod time;
 mod tls;
 mod token;
 
+pub use drain::{Drain, drain};
+
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
     let long = [points::ROWS, alerts::ROWS, process::ROWS, cut::ROWS, power::ROWS];
