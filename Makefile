@@ -33,6 +33,7 @@ soak: ## Run every row of tests/faults in full: kills, cuts, forgeries, full dis
 	@scripts/setup test
 	@$(MAKE) --no-print-directory build
 	@PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test faults
+	@[ -n "$(ROW)" ] || PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test cases -- 'again and again'
 
 .PHONY: bench
 # ROW="http spool" measures only rows with such a name, ARGS=--json prints JSON.

@@ -1,17 +1,22 @@
-//! Finds `plugins/NAME/cases/*.yaml` and makes a test of every case in them: "NAME/FILE/the case's name".
+//! Finds `plugins/NAME/cases/*.yaml` and makes a test of every case in them: "NAME/FILE/the case's name"; and one a check that repeats
+//! those of healthy servers, "NAME/again and again": a hundred times, and 10,000 times under load with `PICKET_SOAK=1`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
-use picket_cases::{Bench, Table};
+use picket_cases::{Again, Bench, Effort, Table};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let bench = Arc::new(Bench::new().expect("a sandbox starts on this machine"));
     let mut trials = Vec::new();
+    let soak = std::env::var_os("PICKET_SOAK").is_some_and(|v| !v.is_empty() && v != "0");
+    for plugin in entries(&root.join("plugins")) {
+        trials.extend(trial_again(&root, &plugin, &bench, soak));
+    }
     for file in files(&root) {
         trials.extend(trials_of(&root, &file, &bench));
     }
@@ -23,12 +28,15 @@ fn main() -> ExitCode {
 
 /// Sorted.
 fn files(root: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = entries(&root.join("plugins"))
-        .flat_map(|plugin| entries(&plugin.join("cases")))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .collect();
+    let mut found: Vec<PathBuf> =
+        entries(&root.join("plugins")).flat_map(|plugin| tables_of(&plugin)).collect();
     found.sort();
     found
+}
+
+fn tables_of(plugin: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let is_table = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml");
+    entries(&plugin.join("cases")).filter(is_table)
 }
 
 /// Nothing when it is no directory.
@@ -52,4 +60,19 @@ fn trials_of(root: &Path, file: &Path, bench: &Arc<Bench>) -> Vec<Trial> {
         })
     };
     table.cases.keys().map(trial).collect()
+}
+
+/// None for a folder that is no check. Files that cannot be read are told by their own tests.
+fn trial_again(root: &Path, plugin: &Path, bench: &Arc<Bench>, soak: bool) -> Option<Trial> {
+    let name = plugin.file_name()?.to_string_lossy().into_owned();
+    let tables: Vec<_> = tables_of(plugin).filter_map(|file| Table::read(&file).ok()).map(Arc::new).collect();
+    let again = Again::new(root.join("target/plugins").join(format!("{name}.wasm")), &tables);
+    let effort = match soak {
+        true => Effort { runs: 10_000, at_once: 16, load: 2 },
+        false => Effort { runs: 100, at_once: 8, load: 0 },
+    };
+    let bench = bench.clone();
+    (!again.is_empty()).then(|| {
+        Trial::test(format!("{name}/again and again"), move || again.run(&bench, effort).map_err(Into::into))
+    })
 }
