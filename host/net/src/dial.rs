@@ -1,6 +1,8 @@
 //! TCP connections: dialled to checked addresses only, counted, timed, turned into TLS in place. Names are resolved in `resolve`;
 //! what a handshake says is in `tls`.
 
+mod polled;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,11 +15,13 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::grant::Purpose;
-use crate::resolve::resolve;
+use crate::resolve::{permit, resolve};
 use crate::session::{Run, add, fail, io_failure};
 use crate::stream::{Metered, Stream};
 use crate::tls::{self, TlsSession};
 use crate::types::{Cause, Endpoint, Failure, Family, Phase, Timings, TlsOptions, Trust};
+
+pub use polled::Polled;
 
 /// An open connection; closed when it is dropped.
 pub struct Connection {
@@ -57,10 +61,37 @@ impl Connection {
         add(&mut timings, Phase::Connect, time);
         run.spend(Phase::Connect, time);
         let (tcp, remote) = dialled??;
+        let peer = Endpoint::new(resolved.host.to_string(), to.port);
+        Ok(Self::over(run, tcp, remote, peer, opened, timings))
+    }
+
+    /// Connects to an address that somebody found out by himself: one that the grant names, or to which a name led in this run that it
+    /// names.
+    pub(crate) async fn open_at(run: &Arc<Run>, to: SocketAddr) -> Result<Self, Failure> {
+        let opened = Instant::now();
+        permit(run, to).await?;
+        run.take_connection(&to)?;
+        let peer = Endpoint::new(to.ip().to_string(), to.port());
+        let begun = Instant::now();
+        let dialled = run.within(Phase::Connect, &to, dial(&[to], &peer)).await;
+        let time = begun.elapsed();
+        run.spend(Phase::Connect, time);
+        let (tcp, remote) = dialled??;
+        let timings = Timings { connect: Some(time), ..Timings::default() };
+        Ok(Self::over(run, tcp, remote, peer, opened, timings))
+    }
+
+    fn over(
+        run: &Arc<Run>,
+        tcp: TcpStream,
+        remote: SocketAddr,
+        peer: Endpoint,
+        opened: Instant,
+        timings: Timings,
+    ) -> Self {
         run.note_remote(remote);
         let stream = Stream::Plain(Metered { tcp, tally: run.tally.clone() });
-        let peer = Endpoint::new(resolved.host.to_string(), to.port);
-        Ok(Self {
+        Self {
             run: run.clone(),
             stream,
             peer,
@@ -69,7 +100,7 @@ impl Connection {
             timings,
             last_sent: Instant::now(),
             trust: None,
-        })
+        }
     }
 
     /// What is there, at most `max` bytes and 1 MiB; waits for the first one. Empty at the end of the stream.

@@ -120,6 +120,18 @@ impl Policy<'_> {
         }
     }
 
+    /// Whether the name may be looked up by somebody who says only afterwards what for: when it may be on a port of one of the rules.
+    pub fn may_look_up(&self, name: &str) -> Result<(), Refusal> {
+        // A rule without a port is about every port, so about this one.
+        let mut ports = self.grant.targets.iter().map(|rule| rule.port().unwrap_or_default());
+        match ports.any(|port| self.may_resolve(Purpose::Target, name, port).is_ok()) {
+            true => Ok(()),
+            false => Err(Refusal(format!(
+                "{name} is not among this monitor's targets; add allow: [\"{name}\"] to the monitor"
+            ))),
+        }
+    }
+
     /// Whether the canonical name may be asked of a name server.
     pub fn may_ask(&self, name: &str) -> Result<(), Refusal> {
         match self.grant.names.iter().any(|rule| rule.names(name)) {

@@ -2,6 +2,7 @@
 //! check may do to the world goes through a [`Session`]; it knows no plugin, no control plane and no secret's name.
 
 mod address;
+mod datagram;
 mod dial;
 mod error;
 mod grant;
@@ -18,7 +19,8 @@ mod tls;
 mod types;
 
 pub use address::{Class, Reason, classify};
-pub use dial::Connection;
+pub use datagram::Datagrams;
+pub use dial::{Connection, Polled};
 pub use error::Error;
 pub use grant::{Ceiling, Decision, Grant, Policy, Purpose, Refusal};
 pub use host::Host;

@@ -16,6 +16,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::address::canonical;
 use crate::error::Error;
 use crate::grant::{Policy, Purpose, Refusal};
 use crate::host::Host;
@@ -137,6 +138,46 @@ pub(crate) async fn resolve(
         return Err(fail(Cause::Dns(0), Phase::Resolve, format!("{host} has no {wanted} address")));
     }
     Ok(Resolved { host, addresses, time })
+}
+
+/// The addresses of a name for somebody who dials by address. A name that the grant names on some port, or that may lead into a range
+/// of it; which of the addresses may be dialled is asked in [`permit`].
+pub(crate) async fn look_up(run: &Run, host: &str) -> Result<Vec<IpAddr>, Failure> {
+    let name = match host.parse() {
+        Ok(Host::Name(name)) => name,
+        Ok(Host::Address(ip)) => return Ok(vec![ip]),
+        Err(e) => return Err(run.denied(Refusal(e.to_string()))),
+    };
+    let policy = Policy { grant: &run.grant, ceiling: &run.shared.ceiling, control: &[] };
+    policy.may_look_up(&name).map_err(|refusal| run.denied(refusal))?;
+    let begun = Instant::now();
+    let found = remembered(run, &name, host.ends_with('.')).await;
+    if found.as_ref().map_or(true, |(_, asked)| *asked) {
+        run.spend(Phase::Resolve, begun.elapsed());
+    }
+    Ok(found?.0.to_vec())
+}
+
+/// Whether an address may be dialled by itself: a rule names it, or a name was looked up in this run that leads to it and may be dialled
+/// on that port, with all of its addresses.
+pub(crate) async fn permit(run: &Run, to: SocketAddr) -> Result<(), Failure> {
+    let ip = canonical(to.ip());
+    let control = run.within(Phase::Resolve, &to, control_addresses(run, to.port())).await?;
+    let policy = Policy { grant: &run.grant, ceiling: &run.shared.ceiling, control: &control };
+    let mut refused = None;
+    for (name, addresses) in run.names.0.lock().await.iter() {
+        if !addresses.iter().any(|address| canonical(*address) == ip) {
+            continue;
+        }
+        match policy.decide(Purpose::Target, &Host::Name(name.clone()), to.port(), addresses) {
+            Ok(decision) if decision.allowed.contains(&ip) => return Ok(()),
+            Ok(_) => {}
+            Err(refusal) => refused = Some(refusal),
+        }
+    }
+    let decided = policy.decide(Purpose::Target, &Host::Address(ip), to.port(), &[ip]);
+    // Whoever looked the name up thinks of it by its name.
+    decided.map(drop).map_err(|refusal| run.denied(refused.unwrap_or(refusal)))
 }
 
 /// What the session knows of the name; asks when it knows nothing. Says whether it asked.

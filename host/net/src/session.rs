@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::datagram::Datagrams;
 use crate::dial::Connection;
 use crate::error::Error;
 use crate::grant::{Ceiling, Grant, Refusal};
@@ -97,6 +98,21 @@ impl Session {
     /// Resolves, asks the grant for every address, and connects to the first that answers (RFC 8305 order).
     pub async fn connect(&self, to: Endpoint, family: Family) -> Result<Connection, Failure> {
         Connection::open(&self.run, &to, family).await
+    }
+
+    /// Looks a name up for somebody who dials by address afterwards. Asked of the grant, once a run and name; an address is its own.
+    pub async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
+        crate::resolve::look_up(&self.run, host).await
+    }
+
+    /// Connects to an address: one that the grant names, or to which a name led in this run that it names.
+    pub async fn dial(&self, to: SocketAddr) -> Result<Connection, Failure> {
+        Connection::open_at(&self.run, to).await
+    }
+
+    /// A socket for datagrams, on a port of the system's choice; who may be sent one is asked of the grant for each peer.
+    pub fn datagrams(&self, v6: bool) -> Result<Datagrams, Failure> {
+        Datagrams::open(&self.run, v6)
     }
 
     /// Makes an HTTP exchange, redirects included; each hop is a fresh connection and asks the grant anew.

@@ -347,6 +347,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// Whether the decoded body was longer than what was kept.
     pub truncated: bool,
+    /// Whether a content coding was undone: length and coding in the headers are those of what travelled.
+    pub decoded: bool,
     /// Every hop, oldest first, the last one included: URL and status.
     pub hops: Vec<(String, u16)>,
     /// The last hop's peer.

@@ -43,6 +43,11 @@ impl Body {
         Ok(Self { coding, empty: true })
     }
 
+    /// Whether a coding is undone: what comes out is not what travels.
+    pub(crate) fn decodes(&self) -> bool {
+        !matches!(self.coding, Coding::Plain(_))
+    }
+
     /// Takes the next bytes; says whether the bound is passed and no more are wanted.
     pub(crate) fn push(&mut self, data: &[u8]) -> io::Result<bool> {
         self.empty &= data.is_empty();

@@ -36,6 +36,7 @@ pub(crate) struct Got {
     pub(crate) location: Option<String>,
     pub(crate) body: Vec<u8>,
     pub(crate) truncated: bool,
+    pub(crate) decoded: bool,
     pub(crate) remote: SocketAddr,
     pub(crate) session: Option<TlsSession>,
     pub(crate) timings: Timings,
@@ -116,7 +117,7 @@ pub(crate) async fn exchange(
         run.spend(phase, time);
         add(&mut timings, phase, time);
     });
-    let (parts, body, truncated) = talked?;
+    let (parts, Content { body, truncated, decoded }) = talked?;
     timings.total = begun.elapsed();
     let location =
         parts.headers.get(hyper::header::LOCATION).map(text).filter(|_| is_redirect(parts.status.as_u16()));
@@ -136,13 +137,22 @@ pub(crate) async fn exchange(
         location,
         body,
         truncated,
+        decoded,
         remote,
         session,
         timings,
     })
 }
 
-type Answer = (hyper::http::response::Parts, Vec<u8>, bool);
+type Answer = (hyper::http::response::Parts, Content);
+
+/// What was kept of a body.
+#[derive(Default)]
+struct Content {
+    body: Vec<u8>,
+    truncated: bool,
+    decoded: bool,
+}
 
 impl Line {
     async fn open(
@@ -230,12 +240,15 @@ impl Line {
             let followed = follow
                 && is_redirect(parts.status.as_u16())
                 && parts.headers.contains_key(hyper::header::LOCATION);
-            let (body, truncated) = match (followed, hop.keeps_alive()) {
-                (true, false) => (Vec::new(), false),
-                (true, true) => (Vec::new(), read(incoming, &HeaderMap::new(), SKIPPED).await?.1),
+            let content = match (followed, hop.keeps_alive()) {
+                (true, false) => Content::default(),
+                (true, true) => {
+                    let skipped = read(incoming, &HeaderMap::new(), SKIPPED).await?;
+                    Content { truncated: skipped.truncated, ..Content::default() }
+                }
                 (false, _) => read(incoming, &parts.headers, max_body).await?,
             };
-            Ok::<_, Broken>((parts, body, truncated))
+            Ok::<_, Broken>((parts, content))
         };
         let talked = tokio::select! {
             talked = tokio::time::timeout_at(run.deadline, talking) => talked,
@@ -300,7 +313,7 @@ impl From<hyper::Error> for Broken {
 }
 
 /// The first bytes of the body, its coding undone, and whether there was more.
-async fn read(mut incoming: Incoming, headers: &HeaderMap, max: usize) -> Result<(Vec<u8>, bool), Broken> {
+async fn read(mut incoming: Incoming, headers: &HeaderMap, max: usize) -> Result<Content, Broken> {
     let codings: Vec<_> = headers.get_all(hyper::header::CONTENT_ENCODING).iter().map(text).collect();
     let mut body = Body::new(&codings.join(","), max).map_err(Broken::Coding)?;
     while let Some(frame) = incoming.frame().await {
@@ -309,7 +322,9 @@ async fn read(mut incoming: Incoming, headers: &HeaderMap, max: usize) -> Result
             break;
         }
     }
-    body.finish().map_err(Broken::Coding)
+    let decoded = body.decodes();
+    let (body, truncated) = body.finish().map_err(Broken::Coding)?;
+    Ok(Content { body, truncated, decoded })
 }
 
 fn failure(error: &hyper::Error, phase: Phase, peer: &Endpoint) -> Failure {

@@ -65,6 +65,7 @@ pub(crate) async fn send_for(
                     headers: got.headers,
                     body: got.body,
                     truncated: got.truncated,
+                    decoded: got.decoded,
                     hops,
                     remote: got.remote,
                     session: got.session,

@@ -300,6 +300,26 @@ fn the_control_plane_is_closed_by_name_and_by_address_until_exactly_it_is_opened
 }
 
 #[test]
+fn a_name_is_looked_up_when_it_may_be_dialled_on_some_port() {
+    for (targets, name, open) in [
+        (&["app.example:443"][..], "app.example", true),
+        (&["*.example"], "a.b.example", true),
+        (&["10.0.0.0/8:80"], "whatever.internal", true),
+        (&["10.0.0.1"], "app.example", false),
+        (&["app.example"], "app.example.evil", false),
+        (&[], "app.example", false),
+        // The control plane's own port is its own.
+        (&["cp.example.com:8440"], "cp.example.com", false),
+        (&["cp.example.com:443"], "cp.example.com", true),
+    ] {
+        let grant = Grant { targets: rules(targets), ..Grant::default() };
+        let ceiling = Ceiling { control: Some(("cp.example.com".to_owned(), 8440)), ..Ceiling::default() };
+        let policy = Policy { grant: &grant, ceiling: &ceiling, control: &[] };
+        assert_eq!(policy.may_look_up(name).is_ok(), open, "{targets:?} {name}");
+    }
+}
+
+#[test]
 fn a_name_is_asked_only_when_the_grant_names_it() {
     let names = ["example.com", "*.internal"].map(|n| n.parse().unwrap()).to_vec();
     let grant = Grant { names, ..Grant::default() };
