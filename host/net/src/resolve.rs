@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hickory_proto::rr::Name;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts,
@@ -66,7 +67,8 @@ impl Resolver {
 
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
         let mut found: Vec<IpAddr> = Vec::new();
-        for ip in self.hickory.lookup_ip(name).await?.iter() {
+        // As it stands: the resolver's own reading of a text refuses an underscore, which names in private networks have.
+        for ip in self.hickory.lookup_ip(Name::from_ascii(name)?).await?.iter() {
             if found.len() == MOST_OF_AN_ANSWER {
                 break;
             }
