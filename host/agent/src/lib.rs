@@ -57,6 +57,8 @@ pub struct Settings {
     pub resolver: Option<Vec<SocketAddr>>,
     /// Directory of the bundled plugins, NAME.wasm each; none looks in the usual places.
     pub plugins: Option<PathBuf>,
+    /// Plugins that may be larger than 8 MiB, up to 64, by digest.
+    pub large_plugins: Vec<String>,
     /// Where plugins are compiled.
     pub compiler: sandbox::Compiler,
     /// Runs at the same time; at least 1.

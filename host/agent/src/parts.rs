@@ -278,6 +278,7 @@ fn sandbox(settings: &Settings) -> Result<Sandbox, Error> {
             slots: u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX),
             cache,
             compiler: settings.compiler.clone(),
+            large: settings.large_plugins.clone(),
             ..sandbox::Settings::default()
         };
         Sandbox::new(settings, net::Network::new(network).map_err(sandbox::Error::Network)?)

@@ -49,6 +49,7 @@ async fn check(part: &str, kind: &[u8; 2]) {
         allow: Vec::new(),
         resolver: None,
         plugins: None,
+        large_plugins: Vec::new(),
         compiler: sandbox::Compiler::InProcess,
         concurrency: 1,
         ca_file: None,

@@ -60,6 +60,19 @@ pub(crate) struct Args {
     /// Directory of the bundled checks, NAME.wasm each. Default: plugins beside the program, beside its directory, or /usr/lib/picket/plugins
     #[arg(long, env = "PICKET_PLUGINS", hide_env_values = true, value_name = "DIR")]
     plugins: Option<PathBuf>,
+    /// Let a check be larger than 8 MiB, up to 64 MiB: its digest, "sha256:" and 64 hexadecimal digits. Repeatable
+    ///
+    /// `picket plugin inspect` prints the digest. Interpreters that are packed with a script are as large as that; they take up to a minute to
+    /// compile, once.
+    #[arg(
+        long,
+        env = "PICKET_LARGE_PLUGIN",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "DIGEST",
+        value_parser = digest
+    )]
+    large_plugin: Vec<String>,
     /// Runs at the same time, 1 to 64
     #[arg(long, env = "PICKET_CONCURRENCY", hide_env_values = true, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     concurrency: u16,
@@ -131,6 +144,7 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
         allow: args.allow,
         resolver: (!args.resolver.is_empty()).then_some(args.resolver),
         plugins: args.plugins,
+        large_plugins: args.large_plugin,
         compiler: crate::plugin_compile::compiler()?,
         concurrency: usize::from(args.concurrency),
         ca_file: args.ca_file,
@@ -150,6 +164,17 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
     };
     agent::run(settings, signals::shutdown()?).await.map_err(|e| Failure::new(e.exit_code(), e))?;
     Ok(0)
+}
+
+fn digest(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    match digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("expected sha256: and 64 digits from 0 to f, as `picket plugin inspect` prints them"
+                .to_owned())
+        }
+    }
 }
 
 /// The interval of rotations. Tests rotate every other second: builds with debug assertions obey them.

@@ -94,9 +94,15 @@ pub(crate) async fn run(args: Args) -> Result<u8, Failure> {
     }
 }
 
-/// A sandbox for one command: compiled in a bounded child, because the file may be anybody's; nothing kept.
+/// A sandbox for one command: compiled in a bounded child, because the file may be anybody's; nothing kept. Whoever names a file here permits it,
+/// however large it is.
 pub(crate) fn sandbox(network: net::Network) -> Result<Sandbox, Failure> {
-    let settings = sandbox::Settings { slots: 1, compiler: compiler()?, ..sandbox::Settings::default() };
+    let settings = sandbox::Settings {
+        slots: 1,
+        compiler: compiler()?,
+        max_component_bytes: 64 << 20,
+        ..sandbox::Settings::default()
+    };
     Sandbox::new(settings, network)
         .map_err(|e| Failure::new(exit::OS, e).context("cannot set up the sandbox"))
 }

@@ -6,19 +6,49 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmtime::Engine;
 
 use crate::engine;
 use crate::error::LoadError;
 
-/// Processor time of a compilation. Ordinary plugins take 0.2 s, those with an interpreter inside 20 s.
-const CPU: Duration = Duration::from_secs(30);
-/// Wall time of a compilation: twice the processor time, for a busy machine.
-const WALL: Duration = Duration::from_secs(60);
-/// Address space of a compilation, in bytes. Interpreters need 400 MiB.
-const MEMORY: u64 = 1 << 30;
+/// What one compilation may use. The kernel holds the child to it.
+///
+/// # Defaults
+/// 30 s of processor time, 1 GiB of address space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileBudget {
+    /// Processor time, in whole seconds and at least one. Ordinary plugins take 0.2 s, those with an interpreter inside 20 s. Twice as
+    /// much time may pass, for a busy machine.
+    pub cpu: Duration,
+    /// Address space, in bytes. Interpreters need 400 MiB.
+    pub memory: u64,
+}
+
+impl Default for CompileBudget {
+    fn default() -> Self {
+        CompileBudget { cpu: Duration::from_secs(30), memory: 1 << 30 }
+    }
+}
+
+impl CompileBudget {
+    fn exceeded(&self) -> LoadError {
+        LoadError::CompileBudget { time: self.cpu, memory: self.memory }
+    }
+
+    /// Holds a process to it. It has no secret and writes no file; a core of it would only be large.
+    fn hold(&self, process: Pid) -> rustix::io::Result<()> {
+        let limits =
+            [(Resource::Cpu, self.cpu.as_secs().max(1)), (Resource::As, self.memory), (Resource::Core, 0)];
+        for (resource, value) in limits {
+            let limit = Rlimit { current: Some(value), maximum: Some(value) };
+            prlimit(Some(process), resource, limit)?;
+        }
+        Ok(())
+    }
+}
+
 /// An artifact larger than this is not kept in memory.
 const ARTIFACT: u64 = 256 << 20;
 
@@ -38,7 +68,12 @@ pub enum Compiler {
 }
 
 impl Compiler {
-    pub(crate) async fn compile(&self, engine: &Engine, component: Vec<u8>) -> Result<Vec<u8>, LoadError> {
+    pub(crate) async fn compile(
+        &self,
+        engine: &Engine,
+        component: Vec<u8>,
+        budget: CompileBudget,
+    ) -> Result<Vec<u8>, LoadError> {
         match self {
             Compiler::InProcess => {
                 let engine = engine.clone();
@@ -48,19 +83,20 @@ impl Compiler {
                     .map_err(LoadError::Compile)
             }
             Compiler::Child { program, args } => {
-                let work = child(program, args, &component);
-                tokio::time::timeout(WALL, work).await.unwrap_or(Err(over_budget()))
+                let work = child(program, args, &component, budget);
+                tokio::time::timeout(2 * budget.cpu, work).await.unwrap_or(Err(budget.exceeded()))
             }
         }
     }
 }
 
-fn over_budget() -> LoadError {
-    LoadError::CompileBudget { time: CPU, memory: MEMORY }
-}
-
 /// Runs the child; dropping the future kills it.
-async fn child(program: &PathBuf, args: &[String], component: &[u8]) -> Result<Vec<u8>, LoadError> {
+async fn child(
+    program: &PathBuf,
+    args: &[String],
+    component: &[u8],
+    budget: CompileBudget,
+) -> Result<Vec<u8>, LoadError> {
     let broken = |error: std::io::Error| LoadError::Compiler(format!("{}: {error}", program.display()));
     let mut child = tokio::process::Command::new(program)
         .args(args)
@@ -71,6 +107,10 @@ async fn child(program: &PathBuf, args: &[String], component: &[u8]) -> Result<V
         .kill_on_drop(true)
         .spawn()
         .map_err(broken)?;
+    // Before it has read a byte of the component: from here on it cannot have more.
+    if let Some(process) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        budget.hold(process).map_err(|error| broken(error.into()))?;
+    }
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin {
@@ -98,7 +138,7 @@ async fn child(program: &PathBuf, args: &[String], component: &[u8]) -> Result<V
         Some(0) => Ok(artifact),
         Some(REFUSED) => Err(LoadError::Compile(words)),
         // Ended by the kernel (processor time), or by its own allocator (memory).
-        None => Err(over_budget()),
+        None => Err(budget.exceeded()),
         Some(code) => Err(LoadError::Compiler(format!("{} exited with {code}: {words}", program.display()))),
     }
 }
@@ -106,20 +146,14 @@ async fn child(program: &PathBuf, args: &[String], component: &[u8]) -> Result<V
 /// The child's exit status when the component is at fault.
 const REFUSED: i32 = 65;
 
-/// The body of the child process: a component on standard input, its artifact on standard output; returns the exit status. Gives
-/// up processor time and memory beyond 30 s and 1 GiB first.
+/// The body of the child process: a component on standard input, its artifact on standard output; returns the exit status. Whoever started
+/// it holds it to its budget.
 pub fn compile_child() -> i32 {
     let say = |message: &dyn std::fmt::Display, status: i32| {
         // Nobody left to tell it to when this fails.
         let _ = writeln!(std::io::stderr(), "{message}");
         status
     };
-    let limit = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    for (resource, value) in [(Resource::Cpu, CPU.as_secs()), (Resource::As, MEMORY), (Resource::Core, 0)] {
-        if let Err(error) = setrlimit(resource, limit(value)) {
-            return say(&error, 71);
-        }
-    }
     let mut component = Vec::new();
     if let Err(error) = std::io::stdin().lock().read_to_end(&mut component) {
         return say(&error, 74);

@@ -46,7 +46,19 @@ pub enum LoadError {
     /// Zero bytes.
     #[error("the file is empty; a plugin is a WebAssembly component")]
     Empty,
-    /// Larger than the settings allow.
+    /// Larger than is allowed without the operator's word.
+    #[error(
+        "the component has {size} bytes, at most {max} are allowed unless the agent's operator names it: start the agent with --large-plugin {digest}"
+    )]
+    Large {
+        /// Bytes found.
+        size: usize,
+        /// Bytes allowed.
+        max: usize,
+        /// "sha256:" and 64 hexadecimal digits.
+        digest: String,
+    },
+    /// Larger than any component may be.
     #[error("the component has {size} bytes, at most {max} are allowed")]
     TooLarge {
         /// Bytes found.
@@ -79,7 +91,7 @@ pub enum LoadError {
     #[error("the compiler could not be run: {0}")]
     Compiler(String),
     /// It asks for interfaces that nobody gives it.
-    #[error("the component asks for {}, which this agent does not give; a plugin may ask for picket:net, wasi:clocks, wasi:random, wasi:io and an empty wasi:cli", .0.join(" and "))]
+    #[error("the component asks for {}, which this agent does not give; a plugin may ask for picket:net and, of WASI 0.2, for cli, clocks, filesystem, http (outgoing), io, random and sockets", .0.join(" and "))]
     Import(Vec<String>),
     /// It exports no check.
     #[error("the component is not a check: it does not export picket:check/checker@0.1")]

@@ -33,7 +33,7 @@ use tokio::sync::{Mutex, Semaphore};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-pub use compile::{Compiler, compile_child};
+pub use compile::{CompileBudget, Compiler, compile_child};
 pub use error::{Error, LoadError};
 pub use job::{Job, Report, Spent};
 pub use limits::Limits;
@@ -56,10 +56,15 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// Where components are compiled.
     pub compiler: Compiler,
+    /// What a compilation in a child may use.
+    pub compile_budget: CompileBudget,
     /// The bounds of `describe` and `validate`; a job brings its own.
     pub limits: Limits,
-    /// Bytes of a component at most; 8 MiB. The operator's permission for larger ones is a larger number.
+    /// Bytes of a component at most; 8 MiB.
     pub max_component_bytes: usize,
+    /// Components that may have up to 64 MiB, by digest: "sha256:" and 64 hexadecimal digits. None unless the operator names one; an
+    /// interpreter with its library, as Python packs it, has 20.
+    pub large: Vec<String>,
 }
 
 impl Default for Settings {
@@ -68,8 +73,10 @@ impl Default for Settings {
             slots: 64,
             cache: None,
             compiler: Compiler::default(),
+            compile_budget: CompileBudget::default(),
             limits: Limits::default(),
             max_component_bytes: 8 << 20,
+            large: Vec::new(),
         }
     }
 }

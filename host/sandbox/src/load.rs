@@ -7,11 +7,10 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use crate::Sandbox;
 use crate::error::LoadError;
 use crate::host::bindings::CheckPre;
 use crate::plugin::{Description, Plugin};
-use crate::wasi;
+use crate::{Sandbox, Settings, wasi};
 
 /// The export that makes a component a check, without its version.
 const CHECKER: &str = "picket:check/checker";
@@ -39,8 +38,10 @@ impl Sandbox {
     /// # Errors
     /// One variant for each way in which the bytes are not a plugin for this agent.
     pub async fn load(&self, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
-        look(bytes, self.inner.settings.max_component_bytes)?;
+        let settings = &self.inner.settings;
+        look(bytes, LARGEST.max(settings.max_component_bytes))?;
         let digest = hex::encode(Sha256::digest(bytes));
+        permit(bytes.len(), &digest, settings)?;
         let component = self.component(&digest, bytes).await?;
         let imports = imports(&component);
         let exports = exports(&component);
@@ -78,7 +79,10 @@ impl Sandbox {
         if let Some(error) = refused.get(digest) {
             return Err(error.clone());
         }
-        let artifact = match self.inner.settings.compiler.compile(&self.inner.engine, bytes.to_vec()).await {
+        let settings = &self.inner.settings;
+        let compiling =
+            settings.compiler.compile(&self.inner.engine, bytes.to_vec(), settings.compile_budget);
+        let artifact = match compiling.await {
             Ok(artifact) => artifact,
             Err(error) => {
                 if !matches!(error, LoadError::Compiler(_)) && refused.len() < REFUSED {
@@ -110,6 +114,18 @@ impl Sandbox {
 
 /// How many refused components are remembered, so that a bad one is not compiled again at every attempt.
 pub(crate) const REFUSED: usize = 1024;
+
+/// Bytes of a component that the operator permits by its digest.
+const LARGEST: usize = 64 << 20;
+
+/// A large component needs the operator's word: it takes a compiler, a cache and memory as no other does.
+fn permit(size: usize, digest: &str, settings: &Settings) -> Result<(), LoadError> {
+    let digest = format!("sha256:{digest}");
+    match size <= settings.max_component_bytes || settings.large.contains(&digest) {
+        true => Ok(()),
+        false => Err(LoadError::Large { size, max: settings.max_component_bytes, digest }),
+    }
+}
 
 /// What can be seen without a compiler.
 fn look(bytes: &[u8], max: usize) -> Result<(), LoadError> {
@@ -184,8 +200,8 @@ mod tests {
     #[test]
     fn a_foreign_import_is_named() {
         check(
-            &["picket:net/tcp@0.1.0", "wasi:sockets/tcp@0.2.3", "wasi:http/types@0.2.3"],
-            "asks for wasi:sockets/tcp@0.2.3 and wasi:http/types@0.2.3, which this agent does not give",
+            &["picket:net/tcp@0.1.0", "wasi:http/incoming-handler@0.2.3", "wasi:keyvalue/store@0.2.0"],
+            "asks for wasi:http/incoming-handler@0.2.3 and wasi:keyvalue/store@0.2.0, which this agent does not give",
         );
         check(&["picket:net/raw@0.1.0"], "picket:net/raw");
     }
@@ -196,6 +212,19 @@ mod tests {
         assert_eq!(exports("picket:check/checker@0.1.7"), Ok(()));
         assert!(matches!(exports("picket:check/checker@0.2.0"), Err(LoadError::Version { .. })));
         assert_eq!(exports("wasi:cli/run@0.2.3"), Err(LoadError::World));
+    }
+
+    #[test]
+    fn a_large_component_is_permitted_by_its_digest_alone() {
+        let settings = |large: &[&str]| Settings {
+            max_component_bytes: 8,
+            large: large.iter().map(ToString::to_string).collect(),
+            ..Settings::default()
+        };
+        assert_eq!(permit(8, "ab", &settings(&[])), Ok(()));
+        assert_eq!(permit(9, "ab", &settings(&["sha256:ab"])), Ok(()));
+        let error = permit(9, "ab", &settings(&["sha256:abc"])).unwrap_err();
+        assert!(error.to_string().ends_with("--large-plugin sha256:ab"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) fn settings(directory: &Path, control: &str) -> agent::Settings {
         allow: Vec::new(),
         resolver: None,
         plugins: Some(directory.to_owned()),
+        large_plugins: Vec::new(),
         compiler: sandbox::Compiler::InProcess,
         concurrency: 2,
         ca_file: None,
