@@ -16,8 +16,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// Linear memory that a slot of the pool holds, in bytes, which no limit can exceed.
 pub(crate) const SLOT_MEMORY: usize = 64 << 20;
 
-/// What a run takes of the pool. Real components need one memory and up to three instances and tables.
-const CORE_INSTANCES: u32 = 8;
+/// What a run takes of the pool. Most components need one memory and up to three instances and tables; Python with its library is
+/// linked together of fourteen modules.
+const CORE_INSTANCES: u32 = 24;
 const TABLES: u32 = 4;
 
 /// Bytes of a memory that are wiped in place instead of being given back to the kernel.

@@ -10,6 +10,7 @@ use crate::engine::TICK;
 use crate::limits::{Exceeded, Limiter, Limits};
 use crate::log::Log;
 use crate::redact::{Redactor, Secrets};
+use crate::wasi::Http;
 use crate::world::World;
 
 /// The data of a run's store.
@@ -17,6 +18,7 @@ pub(crate) struct State {
     /// Handles that the component holds.
     pub(crate) table: ResourceTable,
     pub(crate) wasi: WasiCtx,
+    pub(crate) http: Http,
     pub(crate) limiter: Limiter,
     pub(crate) meter: Meter,
     /// None while a component describes itself or validates: no capability at all.
@@ -35,6 +37,7 @@ impl State {
         State {
             table,
             wasi: crate::wasi::context(&log, world.as_ref()),
+            http: Http::new(world.clone()),
             limiter: Limiter::new(limits.memory),
             meter: Meter::new(limits.calls, limits.cpu),
             world,

@@ -28,13 +28,19 @@ pub trait World: Send + Sync {
     /// `picket:net/tcp.connect`.
     async fn connect(&self, to: Endpoint, family: Family) -> Result<Box<dyn Stream>, Failure>;
 
-    /// `picket:net/http.send`. Headers with a secret in them are marked as sensitive.
+    /// `picket:net/http.send`, and an exchange of `wasi:http`. Headers with a secret in them are marked as sensitive.
     async fn send(&self, request: Request) -> Result<Response, Failure>;
 
     /// `picket:net/oauth2.token`. A world that does not say otherwise has no tokens.
     async fn token(&self, request: TokenRequest) -> Result<Hidden, NoToken> {
         let _ = request;
         Err(NoToken::Failed(unplayed("has no access tokens")))
+    }
+
+    /// The session behind `wasi:sockets`, whose components look names up and dial by themselves. A world that has none to give, because it
+    /// is played, denies them.
+    fn sockets(&self) -> Option<net::Session> {
+        None
     }
 
     /// What was measured and refused so far.
@@ -116,6 +122,10 @@ impl World for net::Session {
 
     async fn token(&self, request: TokenRequest) -> Result<Hidden, NoToken> {
         net::Session::token(self, request).await
+    }
+
+    fn sockets(&self) -> Option<net::Session> {
+        Some(self.clone())
     }
 
     fn measured(&self) -> Measured {

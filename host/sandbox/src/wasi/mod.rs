@@ -1,7 +1,11 @@
-//! WASI 0.2 for components whose language reaches for it: clocks, randomness, streams, and a `wasi:cli` in which nothing is.
+//! WASI 0.2 for components whose language reaches for it: clocks, randomness, streams, a `wasi:cli` and a `wasi:filesystem` in which
+//! nothing is, and in `sockets` and `http` the network of Picket.
 //!
-//! That is what Rust's standard library imports on wasm32-wasip2: its terminals are there to answer that there is none. Files,
-//! sockets and HTTP are not linked at all.
+//! All of it is linked, because a runtime imports all of it: the standard library of Rust its terminals, Python everything. What is not
+//! there answers that it is not.
+
+mod http;
+mod sockets;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,8 +16,9 @@ use tokio::io::{AsyncWrite, sink};
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
-use wasmtime_wasi::p2::bindings::{cli, clocks, io, random};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
@@ -21,8 +26,10 @@ use crate::log::{Level, Log};
 use crate::state::State;
 use crate::world::World;
 
+pub(crate) use http::Http;
+
 /// Every interface that is linked here, without its version. What else a component imports is refused at load.
-pub(crate) const INTERFACES: [&str; 18] = [
+pub(crate) const INTERFACES: [&str; 29] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stdin",
@@ -41,6 +48,17 @@ pub(crate) const INTERFACES: [&str; 18] = [
     "wasi:random/random",
     "wasi:random/insecure",
     "wasi:random/insecure-seed",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:sockets/network",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+    "wasi:http/types",
+    "wasi:http/outgoing-handler",
 ];
 
 /// Bytes of randomness in one call; larger requests trap.
@@ -69,7 +87,11 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     io::streams::add_to_linker::<State, Table>(l, |state| &mut waiting(state).table)?;
     random::random::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())?;
     random::insecure::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())?;
-    random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())
+    random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())?;
+    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, |state| entered(state).filesystem())?;
+    filesystem::types::add_to_linker::<State, WasiFilesystem>(l, |state| entered(state).filesystem())?;
+    sockets::add_to_linker(l)?;
+    http::add_to_linker(l)
 }
 
 /// A call is counted here; a count above the bound ends the run at the next tick.
@@ -95,7 +117,8 @@ impl WasiView for State {
     }
 }
 
-/// No arguments, no environment, no directories, no network; standard input at its end; what is printed goes into the log.
+/// No arguments, no environment, no directories, none of wasmtime's own network; standard input at its end; what is printed goes into the
+/// log.
 pub(crate) fn context(log: &Arc<Log>, world: Option<&Arc<dyn World>>) -> WasiCtx {
     let clock = || Clock { start: Instant::now(), world: world.cloned() };
     let mut builder = WasiCtx::builder();
@@ -153,6 +176,9 @@ impl Pollable for Stream {
 
 impl OutputStream for Stream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > WRITE_BYTES {
+            return Err(StreamError::trap("more was written than check-write allows"));
+        }
         self.log.print(self.level, &bytes);
         Ok(())
     }
