@@ -29,11 +29,16 @@ test: ## Install what the tests need, build, run every test
 
 .PHONY: soak
 # ROW=P1,N11 runs only those rows, SEED=7 with that seed.
-soak: ## Run every row of tests/faults in full: kills, cuts, forgeries, full disks, damage, clocks; an hour and a half
+soak: ## Run every row of tests/faults in full, and the long forms of tests/hostile; an hour and a half
 	@scripts/setup test
 	@$(MAKE) --no-print-directory build
 	@PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test faults
 	@[ -n "$(ROW)" ] || PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test cases -- 'again and again'
+	@[ -n "$(ROW)" ] || $(MAKE) --no-print-directory soak-hostile
+
+.PHONY: soak-hostile
+soak-hostile: ## Run the long forms of tests/hostile alone: 10,000 rebindings, 20,000 damaged components; some minutes
+	@PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test hostile -- --nocapture rebinding damaged
 
 .PHONY: bench
 # ROW="http spool" measures only rows with such a name, ARGS=--json prints JSON.

@@ -1,9 +1,10 @@
-//! Compiling in a child process: this program is both the agent that asks and, with the word "child", the child.
+//! G12: compiling in a child process. This program is both the agent that asks and, with the word "child", the child.
 
-use std::time::Duration;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
-use picket_hostile::Guest;
-use sandbox::{Compiler, LoadError, Sandbox, Settings};
+use picket_hostile::{Guest, job};
+use sandbox::{CompileBudget, Compiler, LoadError, Sandbox, Settings, Verdict};
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("child") {
@@ -15,12 +16,19 @@ fn main() {
         a_component_that_does_not_validate_is_refused().await;
         a_compiler_that_cannot_be_run_is_told_apart().await;
         a_compiler_that_is_killed_is_over_its_budget().await;
+        a_bomb_ends_with_its_budget_and_is_not_tried_again().await;
+        a_bomb_of_memory_ends_with_its_budget().await;
     });
 }
 
 fn sandbox(compiler: Compiler, cache: Option<&std::path::Path>) -> Sandbox {
+    held(compiler, cache, CompileBudget::default())
+}
+
+fn held(compiler: Compiler, cache: Option<&std::path::Path>, compile_budget: CompileBudget) -> Sandbox {
     let network = net::Network::new(net::Settings::default()).expect("a network");
-    let settings = Settings { compiler, cache: cache.map(Into::into), slots: 4, ..Settings::default() };
+    let cache = cache.map(Into::into);
+    let settings = Settings { compiler, cache, compile_budget, slots: 4, ..Settings::default() };
     Sandbox::new(settings, network).expect("a sandbox")
 }
 
@@ -79,4 +87,150 @@ async fn a_compiler_that_is_killed_is_over_its_budget() {
         sandbox(shell("kill -9 $$"), None).load(&Guest::default().component()).await.expect_err("killed");
     assert!(matches!(error, LoadError::CompileBudget { .. }), "{error}");
     assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+/// What takes long to compile, with its name. The number makes it another component each time, because a refusal is remembered.
+fn bombs(number: u32) -> Vec<(&'static str, String)> {
+    let repeated = |times: u32, line: &dyn Fn(u32) -> String| (0..times).map(line).collect::<String>();
+    let locals = 12_000;
+    vec![
+        (
+            "a function without a branch",
+            format!(
+                "(func (param i64) (result i64) {} local.get 0)",
+                repeated(250_000, &|n| format!("local.get 0 i64.const {n} i64.mul local.get 0 i64.rotl local.set 0 "))
+            ),
+        ),
+        (
+            "a function whose values all stay alive",
+            format!(
+                "(func $f (param i64) (result i64) local.get 0) (func (param i64) (result i64) (local {}) {} i64.const 0 {})",
+                "i64 ".repeat(locals as usize),
+                repeated(locals, &|n| format!("local.get {n} call $f i64.const {n} i64.add local.set {} ", n + 1)),
+                repeated(locals, &|n| format!("local.get {} i64.add ", n + 1)),
+            ),
+        ),
+        (
+            "a hundred thousand functions",
+            repeated(100_000, &|n| {
+                format!("(func (param i32) (result i32) local.get 0 i32.const {n} i32.add i32.const {number} i32.mul) ")
+            }),
+        ),
+        (
+            "a nest of loops",
+            format!(
+                "(func (param i32) {} {} {})",
+                "loop ".repeat(6000),
+                repeated(6000, &|n| format!("local.get 0 i32.const {n} i32.eq br_if {n} ")),
+                "end ".repeat(6000)
+            ),
+        ),
+        (
+            "a table of branches to everywhere",
+            format!(
+                "(func (param i32) {} local.get 0 br_table {} {} )",
+                "block ".repeat(8000),
+                repeated(60_000, &|n| format!("{} ", n * 7 % 8000)),
+                repeated(8000, &|n| format!("end local.get 0 i32.const {n} i32.xor local.set 0 ")),
+            ),
+        ),
+        (
+            "vectors",
+            format!(
+                "(func (param v128) (result v128) {} local.get 0)",
+                repeated(120_000, &|n| {
+                    let lane = n % 32;
+                    format!("local.get 0 local.get 0 i8x16.shuffle {lane} 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 local.get 0 i64x2.mul local.set 0 ")
+                })
+            ),
+        ),
+    ]
+    .into_iter()
+    .map(|(name, items)| (name, format!("{items} (func (result i32) i32.const {number})")))
+    .collect()
+}
+
+/// Loads, and says how late runs beside it were: the 99th percentile, from when they were due to their end.
+async fn load_beside_runs(sandbox: &Sandbox, component: &[u8]) -> (Result<(), LoadError>, Duration) {
+    let quiet = sandbox.load(&Guest::default().component()).await.expect("a guest that behaves");
+    let loading = {
+        let (sandbox, component) = (sandbox.clone(), component.to_vec());
+        tokio::spawn(async move { sandbox.load(&component).await.map(drop) })
+    };
+    let (begun, mut runs) = (Instant::now(), Vec::new());
+    for n in 0.. {
+        let due = begun + Duration::from_millis(20) * n;
+        tokio::time::sleep_until(due.into()).await;
+        if n > 10 && loading.is_finished() {
+            break;
+        }
+        let (sandbox, quiet) = (sandbox.clone(), quiet.clone());
+        runs.push(tokio::spawn(async move {
+            let report = sandbox.run(&quiet, job(serde_json::json!({}), Duration::from_secs(10))).await;
+            assert!(matches!(report.verdict, Verdict::Outcome(_)), "{report:?}");
+            due.elapsed()
+        }));
+    }
+    let mut late = Vec::new();
+    for run in runs {
+        late.push(run.await.expect("a run"));
+    }
+    late.sort();
+    (loading.await.expect("a load"), late[late.len() * 99 / 100])
+}
+
+async fn a_bomb_ends_with_its_budget_and_is_not_tried_again() {
+    let budget = CompileBudget { cpu: Duration::from_secs(1), ..CompileBudget::default() };
+    let sandbox = held(child(), None, budget);
+    let (mut table, mut exploded, mut slow) = (String::new(), 0, Vec::new());
+    for bomb in 0..bombs(0).len() {
+        let mut best = Duration::MAX;
+        // A machine that does something else meanwhile is late by itself, now and then.
+        for number in 0..4 {
+            let (name, items) = bombs(number).swap_remove(bomb);
+            let component = Guest { items: &items, ..Guest::default() }.component();
+            let begun = Instant::now();
+            let (loaded, late) = load_beside_runs(&sandbox, &component).await;
+            let took = begun.elapsed();
+            assert!(took < 2 * budget.cpu + Duration::from_secs(20), "{name}: {took:?}");
+            match &loaded {
+                Err(LoadError::CompileBudget { .. }) => {
+                    let again = sandbox.load(&component).await.map(drop);
+                    assert_eq!(again, loaded, "{name} is remembered");
+                }
+                Ok(()) | Err(LoadError::Compile(_)) => {}
+                Err(other) => panic!("{name}: {other}"),
+            }
+            best = best.min(late);
+            if best < Duration::from_millis(250) {
+                exploded += usize::from(loaded.is_err());
+                let _ = writeln!(
+                    table,
+                    "{:>8.1} ms  {name}: {} after {took:.1?}, {} KiB",
+                    best.as_secs_f64() * 1e3,
+                    loaded.map_or_else(|error| error.to_string(), |()| "compiled".to_owned()),
+                    component.len() >> 10,
+                );
+                break;
+            }
+        }
+        if best >= Duration::from_millis(250) {
+            slow.push((bombs(0)[bomb].0, best));
+        }
+    }
+    println!("How late runs were, 99th percentile, while the child compiled\n{table}");
+    assert!(slow.is_empty(), "runs were late while the child compiled: {slow:?}");
+    assert!(exploded >= 5, "too few of them are bombs:\n{table}");
+}
+
+async fn a_bomb_of_memory_ends_with_its_budget() {
+    // Not even the engine of the compiler fits.
+    let budget = CompileBudget { memory: 80 << 20, ..CompileBudget::default() };
+    let sandbox = held(child(), None, budget);
+    let (_, items) = bombs(9).swap_remove(1);
+    let error = sandbox
+        .load(&Guest { items: &items, ..Guest::default() }.component())
+        .await
+        .expect_err("it needs more memory");
+    assert!(matches!(error, LoadError::CompileBudget { .. } | LoadError::Compiler(_)), "{error}");
 }

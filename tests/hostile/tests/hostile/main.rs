@@ -1,7 +1,17 @@
 //! Every promise of the sandbox has a guest that tries to break it. Each ends as the fault or the refusal that fits, this process
-//! lives, and the runs of others keep their time.
+//! lives. That the runs of others keep their time meanwhile is shown in `attack`.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
+mod boundary;
+mod canaries;
+mod floods;
+mod loops;
+mod malformed;
+mod memory;
+mod rebinding;
+mod sockets;
+mod vectors;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +36,7 @@ async fn load(guest: Guest<'_>) -> (Sandbox, Arc<Plugin>) {
 
 async fn run(guest: Guest<'_>) -> Report {
     let (sandbox, plugin) = load(guest).await;
-    sandbox.run(&plugin, job(json!({}), Duration::from_secs(5))).await
+    sandbox.run(&plugin, job(json!({}), Duration::from_secs(30))).await
 }
 
 #[track_caller]
@@ -215,18 +225,18 @@ async fn a_handle_bomb_ends_at_its_limit() {
 #[tokio::test]
 async fn a_foreign_import_is_refused_in_words() {
     let guest = Guest {
-        packages: "package wasi:sockets@0.2.6 { interface tcp { open: func() -> u32; } }",
-        world: "import wasi:sockets/tcp@0.2.6;",
-        imports: r#"(import "wasi:sockets/tcp@0.2.6" "open" (func $open (result i32)))"#,
+        packages: "package wasi:keyvalue@0.2.6 { interface store { open: func() -> u32; } }",
+        world: "import wasi:keyvalue/store@0.2.6;",
+        imports: r#"(import "wasi:keyvalue/store@0.2.6" "open" (func $open (result i32)))"#,
         run: "(drop (call $open))",
         ..Guest::default()
     };
     let error = sandbox().load(&guest.component()).await.unwrap_err();
-    assert_eq!(error, LoadError::Import(vec!["wasi:sockets/tcp@0.2.6".to_owned()]));
+    assert_eq!(error, LoadError::Import(vec!["wasi:keyvalue/store@0.2.6".to_owned()]));
     assert!(
         error
             .to_string()
-            .starts_with("the component asks for wasi:sockets/tcp@0.2.6, which this agent does not give;")
+            .starts_with("the component asks for wasi:keyvalue/store@0.2.6, which this agent does not give;")
     );
 }
 
@@ -347,10 +357,6 @@ async fn what_is_not_a_check_is_told_so() {
     assert_eq!(check(b"#!/bin/sh\n").await, LoadError::NotWasm);
     assert_eq!(check(&wat::parse_str("(module)").unwrap()).await, LoadError::CoreModule);
     assert_eq!(check(&wat::parse_str("(component)").unwrap()).await, LoadError::World);
-    assert_eq!(
-        check(&vec![0; (8 << 20) + 1]).await,
-        LoadError::TooLarge { size: (8 << 20) + 1, max: 8 << 20 }
-    );
     let mut half = Guest::default().component();
     half.truncate(half.len() / 2);
     assert!(matches!(check(&half).await, LoadError::Compile(_)));
@@ -393,76 +399,4 @@ async fn a_run_beyond_the_slots_is_the_agents_fault() {
     // The slot is free again, also after a run that was cut off.
     let third = sandbox.run(&quick, job(json!({}), Duration::from_secs(5))).await;
     assert!(matches!(third.verdict, Verdict::Outcome(_)), "{third:?}");
-}
-
-/// How long each of so many quiet runs took, from when it was due to its end.
-async fn latencies(sandbox: &Sandbox, plugin: &Arc<Plugin>, runs: u32) -> Vec<Duration> {
-    let mut timer = tokio::time::interval(Duration::from_millis(25));
-    let mut tasks = Vec::new();
-    for _ in 0..runs {
-        timer.tick().await;
-        let due = Instant::now();
-        let (sandbox, plugin) = (sandbox.clone(), Arc::clone(plugin));
-        tasks.push(tokio::spawn(async move {
-            let report = sandbox.run(&plugin, job(json!({}), Duration::from_secs(10))).await;
-            assert!(matches!(report.verdict, Verdict::Outcome(_)), "{report:?}");
-            due.elapsed()
-        }));
-    }
-    let mut latencies = Vec::new();
-    for task in tasks {
-        latencies.push(task.await.unwrap());
-    }
-    latencies
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_runs_of_others_keep_their_time_under_attack() {
-    let sandbox = sandbox();
-    let quiet = sandbox.load(&Guest::default().component()).await.unwrap();
-    let flood =
-        format!("(loop $more (call $log (i32.const 1) (i32.const {SUMMARY}) (i32.const 4)) (br $more))");
-    let grow = "(loop $more (drop (memory.grow (i32.const 16))) (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536)) (br $more))";
-    let fill = "(loop $more (memory.fill (i32.const 0) (i32.const 1) (i32.const 16777216)) (br $more))";
-    let deep = "(func $deep (param i64) (result i64) (i64.add (call $deep (local.get 0)) (i64.const 1)))";
-    let guests = [
-        Guest { run: LOOP, ..Guest::default() },
-        Guest { run: LOOP, ..Guest::default() },
-        Guest { run: LOOP, ..Guest::default() },
-        Guest { run: fill, pages: 256, ..Guest::default() },
-        Guest { run: grow, ..Guest::default() },
-        Guest { imports: LOG, run: &flood, ..Guest::default() },
-        Guest { items: deep, run: "(drop (call $deep (i64.const 1)))", ..Guest::default() },
-        Guest { run: "(unreachable)", ..Guest::default() },
-    ];
-    let mut plugins = Vec::new();
-    for guest in guests {
-        plugins.push(sandbox.load(&guest.component()).await.unwrap());
-    }
-    let before = latencies(&sandbox, &quiet, 40).await.into_iter().max().unwrap();
-    let end = Instant::now() + Duration::from_millis(1500);
-    let mut attacks = Vec::new();
-    for plugin in plugins {
-        let sandbox = sandbox.clone();
-        attacks.push(tokio::spawn(async move {
-            let mut faults = 0;
-            while Instant::now() < end {
-                let report = sandbox.run(&plugin, job(json!({}), Duration::from_millis(400))).await;
-                assert!(matches!(report.verdict, Verdict::Fault(_)), "{report:?}");
-                faults += 1;
-                // As the agent's runs do, each of which is a task of its own.
-                tokio::task::yield_now().await;
-            }
-            faults
-        }));
-    }
-    let mut during = latencies(&sandbox, &quiet, 50).await;
-    for attack in attacks {
-        assert!(attack.await.unwrap() > 0);
-    }
-    during.sort();
-    let (p90, worst) = (during[during.len() * 9 / 10], during[during.len() - 1]);
-    println!("quiet runs: at most {before:?} before, {p90:?} (p90) and {worst:?} (at most) under attack");
-    // Usually 20 ms: a tick or two. The bound is that of the promise, and what the machine itself does to a quiet run.
-    assert!(worst < Duration::from_millis(250) + 20 * before, "{worst:?} against {before:?}");
 }
