@@ -5,7 +5,7 @@ use net::{Grant, NameRule, Rule};
 use serde_json::{Map, Value};
 
 use super::walk::Place;
-use super::{Schema, TARGET_MARK, secret_name};
+use super::{Schema, TARGET_MARK, dsn, secret_name};
 use crate::verdict::Mistake;
 
 /// Where DNS is spoken: plain (RFC 1035, section 4.2), over TLS (RFC 7858) and over HTTPS (RFC 8484).
@@ -76,6 +76,11 @@ fn add(
             let port =
                 sibling.ok_or_else(|| format!("found \"{text}\" without a port beside it: add \"port\""))?;
             push(&mut grant.targets, Rule::target(text, port).map_err(|error| chain(&error))?);
+        }
+        "dsn" => {
+            let (host, port) = dsn::target(text)?;
+            let port = port.or(sibling).ok_or("names no port, and there is none beside it: add \"port\"")?;
+            push(&mut grant.targets, Rule::target(&host, port).map_err(|error| chain(&error))?);
         }
         "dns-name" => {
             let rule: NameRule = text.parse().map_err(|error| chain(&error))?;
@@ -159,6 +164,9 @@ mod tests {
                 "server": {"type": "object", "additionalProperties": false, "properties": {
                     "host": {"type": "string", "x-picket-target": "host"},
                     "port": {"type": "integer", "default": 5432}}},
+                "standby": {"type": "object", "additionalProperties": false, "properties": {
+                    "dsn": {"type": "string", "x-picket-target": "dsn"},
+                    "port": {"type": "integer", "default": 5432}}},
                 "names": {"type": "array", "items": {"type": "string", "x-picket-target": "dns-name"}},
                 "resolver": {"anyOf": [{"type": "string", "x-picket-target": "resolver"}, {"type": "null"}]},
                 "target": {"oneOf": [
@@ -193,6 +201,15 @@ mod tests {
         check(json!({"url": "http://127.0.0.1:8080/x"}), &[], &["127.0.0.1:8080"], &[], &[]);
         check(json!({"url": "https://Example.com/"}), &[], &["example.com:443", "example.com:80"], &[], &[]);
         check(json!({"url": "http://[::1]/"}), &[], &["[::1]:80", "[::1]:443"], &[], &[]);
+    }
+
+    #[test]
+    fn a_connection_string_names_its_port_or_takes_the_one_beside_it() {
+        let dsn = |text: &str| json!({"server": {"host": "a"}, "standby": {"dsn": text}});
+        check(dsn("postgres://p@b:5433/x"), &[], &["a:5432", "b:5433"], &[], &[]);
+        check(dsn("host=b user=p"), &[], &["a:5432", "b:5432"], &[], &[]);
+        refuse(dsn("postgres://p:hunter2@b/x"), &[], "/standby/dsn: holds a password; take it out");
+        refuse(dsn("host=b/24"), &[], "/standby/dsn");
     }
 
     #[test]

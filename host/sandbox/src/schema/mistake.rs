@@ -21,7 +21,10 @@ impl Schema {
             let marked = place.schema.get(SECRET_MARK) == Some(&Value::Bool(true));
             // A target may have been written with a user's name and password in it.
             let login = place.schema.contains_key(TARGET_MARK)
-                && place.value.as_str().is_some_and(|target| target.contains('@'));
+                && place
+                    .value
+                    .as_str()
+                    .is_some_and(|target| target.contains('@') || target.contains("password"));
             if login || marked && secret_name(place.value).is_none() {
                 secret.insert(place.at.to_owned());
             }

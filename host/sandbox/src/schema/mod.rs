@@ -2,6 +2,7 @@
 //! the schema's own rules and the walk along a configuration; wording lies in `mistake`, defaults in `complete`, targets in `grant`.
 
 mod complete;
+mod dsn;
 mod grant;
 mod mistake;
 mod size;
@@ -20,7 +21,7 @@ const SECRET_MARK: &str = "x-picket-secret";
 /// Marks a string that names a target; its value is one of [`TARGETS`].
 const TARGET_MARK: &str = "x-picket-target";
 /// The kinds of targets that the contract knows.
-const TARGETS: [&str; 5] = ["url", "host-port", "host", "dns-name", "resolver"];
+const TARGETS: [&str; 6] = ["url", "host-port", "host", "dsn", "dns-name", "resolver"];
 /// The key of a reference to a secret.
 const SECRET_KEY: &str = "$secret";
 /// A schema is text that a plugin hands over; real ones are far below.
