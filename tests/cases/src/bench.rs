@@ -52,7 +52,7 @@ impl Bench {
     /// Runs a case of a table with the component. An error says everything that is not as expected.
     pub fn check(&self, component: &Path, table: &Table, case: &Case) -> Result<(), String> {
         let plugin = self.plugin(component)?;
-        let case = case.clone().filled(&self.fleet.values(&table.servers)?)?;
+        let case = case.clone().filled(&self.fleet.values(&case.servers(table))?)?;
         let found = self.found(&plugin, &case);
         let wrong = compare(&case.expect, &found);
         match wrong.is_empty() {

@@ -115,8 +115,25 @@ impl Table {
 }
 
 impl Case {
-    /// Fills every `${alias.field}` in configuration, secrets, targets, expected attributes and summary; an error names the placeholder that nobody has a
-    /// value for.
+    /// The servers of the table that the case mentions: the others need not run for it.
+    pub fn servers(&self, table: &Table) -> BTreeMap<String, Value> {
+        let texts = self.allow.iter().chain(self.secrets.values());
+        let texts = texts.chain(self.expect.attributes.values()).chain(&self.expect.summary_contains);
+        let config = Value::from(self.config.clone()).to_string();
+        let mentioned = |alias: &String| {
+            let begins = format!("${{{alias}.");
+            config.contains(&begins) || texts.clone().any(|text| text.contains(&begins))
+        };
+        table
+            .servers
+            .iter()
+            .filter(|(alias, _)| mentioned(alias))
+            .map(|(a, v)| (a.clone(), v.clone()))
+            .collect()
+    }
+
+    /// Fills every `${alias.field}` in configuration, secrets, targets, expected attributes and summary; an error names the
+    /// placeholder that nobody has a value for.
     pub fn filled(mut self, known: &BTreeMap<String, String>) -> Result<Self, String> {
         self.config.values_mut().try_for_each(|value| fill(value, known))?;
         let expected = self.expect.attributes.values_mut().chain(&mut self.expect.summary_contains);
@@ -179,6 +196,16 @@ mod tests {
         let case = &table.cases["it works"];
         assert_eq!(Value::from(case.config.clone()), json!({"method": "GET", "port": 2}));
         assert_eq!(case.secrets["a"], "b");
+    }
+
+    #[test]
+    fn a_case_needs_the_servers_that_it_mentions() {
+        let table = Table::parse(
+            "servers: {web: nginx, old: nginx, other: knot}\nsecrets: {a: \"${old.token}\"}\ncases:\n  it works:\n    config: {url: [\"${web.url}/\"]}\n    expect: {state: up, code: ok}\n",
+        )
+        .unwrap();
+        let needed = table.cases["it works"].servers(&table);
+        assert_eq!(needed.keys().collect::<Vec<_>>(), ["old", "web"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod again;
 mod bench;
 mod case;
+mod databases;
 mod servers;
 
 pub use again::{Again, Effort};

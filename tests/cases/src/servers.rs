@@ -3,13 +3,15 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 use servers::{
-    Authority, BlackHole, Frames, Knot, Link, Manner, Nginx, Pair, Postgres, Rogue, RogueDns, RogueFrames,
-    Shape, Signed, Starttls, StarttlsServer, TcpServer, TlsServer, Unbound, Versions,
+    Authority, BlackHole, Frames, Knot, Manner, Nginx, Rogue, RogueDns, RogueFrames, Shape, Signed, Starttls,
+    StarttlsServer, TcpServer, TlsServer, Unbound, Versions,
 };
+
+use crate::databases;
 
 /// All servers of one process.
 #[derive(Default)]
@@ -22,9 +24,24 @@ pub struct Fleet {
 type Slot = Arc<OnceLock<Result<Server, String>>>;
 
 /// A running server: its values by field, and what ends it when dropped.
-struct Server {
+pub(crate) struct Server {
     values: BTreeMap<String, String>,
     _running: Box<dyn Any + Send + Sync>,
+}
+
+/// All at the same time: ending a database takes a moment, and there are many.
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let started = self.started.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ending: Vec<_> = std::mem::take(started)
+            .into_values()
+            .map(|slot| std::thread::spawn(move || drop(slot)))
+            .collect();
+        for server in ending {
+            // A server that panics while it ends has said so itself.
+            let _ = server.join();
+        }
+    }
 }
 
 impl Fleet {
@@ -180,48 +197,12 @@ fn launch(kind: &str, settings: &Value, authority: &Authority) -> Result<Server,
             let hole = BlackHole::start().map_err(said)?;
             Ok(Server::new([("port", hole.port().to_string())], hole))
         }
-        "postgres" => {
-            let postgres = Postgres::start(authority).map_err(said)?;
-            let values = [
-                ("port", postgres.port().to_string()),
-                ("user", servers::POSTGRES_USER.into()),
-                ("password", servers::POSTGRES_PASSWORD.into()),
-            ];
-            Ok(Server::new(values, postgres))
-        }
-        "pair" => pair(settings, authority),
+        "postgres" => databases::postgres(settings, authority),
+        "liar" => databases::liar(settings),
+        "cluster" => databases::cluster(settings, authority),
+        "subscription" => databases::subscription(settings, authority),
         other => Err(format!("found kind {other}; the known ones stand in tests/cases/README.md")),
     }
-}
-
-fn pair(settings: &Value, authority: &Authority) -> Result<Server, String> {
-    let pair = Pair::start(authority).map_err(said)?;
-    pair.wait_until_caught_up().map_err(said)?;
-    let members = settings.as_object().cloned().unwrap_or_default();
-    for (key, value) in &members {
-        match (key.as_str(), value.as_str(), value.as_bool()) {
-            ("replay", Some("paused"), _) => pair.pause_replay(),
-            ("link", Some("cut"), _) => pair.set_link(Link::Cut),
-            ("link", Some("frozen"), _) => pair.set_link(Link::Frozen),
-            ("link", Some("lost"), _) => pair.lose_wal(),
-            ("promoted", _, Some(true)) => pair.promote(),
-            _ => {
-                return Err(format!(
-                    "found {key}: {value}, write replay: paused, link: cut, link: frozen, link: lost or promoted: true"
-                ));
-            }
-        }
-        .map_err(said)?;
-    }
-    let primary = pair.primary().port().to_string();
-    let values = [
-        ("port", primary.clone()),
-        ("primary_port", primary),
-        ("standby_port", pair.standby().port().to_string()),
-        ("user", servers::POSTGRES_USER.into()),
-        ("password", servers::POSTGRES_PASSWORD.into()),
-    ];
-    Ok(Server::new(values, pair))
 }
 
 fn manner(settings: &Value) -> Result<Manner, String> {
@@ -268,12 +249,15 @@ fn shape(named: Option<&Value>) -> Result<Shape, String> {
     }
 }
 
-fn said(error: servers::Error) -> String {
+pub(crate) fn said(error: servers::Error) -> String {
     error.to_string()
 }
 
 impl Server {
-    fn new<const N: usize>(values: [(&str, String); N], running: impl Any + Send + Sync) -> Self {
+    pub(crate) fn new<'a>(
+        values: impl IntoIterator<Item = (&'a str, String)>,
+        running: impl Any + Send + Sync,
+    ) -> Self {
         let values = values.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
         Self { values, _running: Box::new(running) }
     }

@@ -9,9 +9,11 @@
 //! [`Error::Missing`], which names the package. The rest runs inside this process on threads of its own.
 
 mod certificates;
+mod cluster;
 mod inspector;
 mod knot;
 mod leash;
+mod liar;
 mod listener;
 mod middlebox;
 mod nameserver;
@@ -23,15 +25,19 @@ mod relay;
 mod rogue;
 mod rogue_dns;
 mod signed;
+mod standby;
 mod starttls;
+mod subscription;
 mod tcp;
 mod tinyproxy;
 mod tls;
 
 pub use certificates::{Authority, Identity, Shape};
+pub use cluster::Cluster;
 pub use inspector::Inspector;
 pub use knot::Knot;
 pub use leash::leash;
+pub use liar::{Liar, Lie};
 pub use middlebox::{Middlebox, Upgrade};
 pub use nameserver::{Answers, NameServer};
 pub use nginx::{
@@ -39,12 +45,14 @@ pub use nginx::{
     TOKEN as NGINX_TOKEN, USER as NGINX_USER,
 };
 pub use pair::Pair;
-pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres, USER as POSTGRES_USER};
+pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres, Running, USER as POSTGRES_USER};
 pub use relay::{Link, Relay};
 pub use rogue::{Frames, Rogue, RogueFrames};
 pub use rogue_dns::RogueDns;
 pub use signed::{Signed, Unbound};
+pub use standby::Standby;
 pub use starttls::{Starttls, StarttlsServer};
+pub use subscription::Subscription;
 pub use tcp::{BlackHole, Manner, TcpServer, closed_port};
 pub use tinyproxy::{PASSWORD as PROXY_PASSWORD, Tinyproxy, USER as PROXY_USER};
 pub use tls::{TlsServer, Versions};

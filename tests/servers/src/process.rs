@@ -2,7 +2,7 @@
 //! Does not know what any of them serves.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -109,11 +109,20 @@ impl Drop for Process {
 
 /// A command that runs to its end; its output, or what it complained about.
 pub(crate) fn run(command: &mut Command) -> Result<String, Error> {
+    run_with(command, "")
+}
+
+/// The same, with a short text on its standard input.
+pub(crate) fn run_with(command: &mut Command, input: &str) -> Result<String, Error> {
     let program = name_of(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| Error::Failed { program: program.clone(), output: source.to_string() })?;
+    let failed = |source: io::Error| Error::Failed { program: program.clone(), output: source.to_string() };
+    let output = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = output.spawn().map_err(failed)?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // Who does not read, has its reasons, and says so by its status.
+        let _ = pipe.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_string());
     }
@@ -222,6 +231,22 @@ impl Account {
             command.uid(uid).gid(gid);
         }
     }
+}
+
+/// Looks until something is so; an error says what was waited for.
+pub(crate) fn wait(for_what: &str, mut done: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
+    let begun = Instant::now();
+    while !done()? {
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::Silent {
+                program: "postgres".to_string(),
+                waited: PATIENCE,
+                output: format!("waited for {for_what}"),
+            });
+        }
+        pause();
+    }
+    Ok(())
 }
 
 /// Between two looks at a foreign program, which cannot wake us.

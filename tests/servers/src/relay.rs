@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -28,17 +28,29 @@ pub enum Link {
 pub struct Relay {
     listener: Listener,
     link: Arc<AtomicU8>,
+    to: Arc<AtomicU16>,
 }
 
 impl Relay {
     /// Carries connections to that port of 127.0.0.1.
     pub fn start(to: u16) -> Result<Relay, Error> {
         let link = Arc::new(AtomicU8::new(Link::Up as u8));
+        let to = Arc::new(AtomicU16::new(to));
         let listener = Listener::start({
-            let link = link.clone();
-            move |stream| carry(stream, to, &link)
+            let (link, to) = (link.clone(), to.clone());
+            move |stream| carry(stream, to.load(Ordering::SeqCst), &link)
         })?;
-        Ok(Relay { listener, link })
+        Ok(Relay { listener, link, to })
+    }
+
+    /// Listens before it is known where to: connections are closed at once until [`Relay::lead_to`].
+    pub(crate) fn to_nowhere() -> Result<Relay, Error> {
+        Relay::start(0)
+    }
+
+    /// Carries connections to that port from now on; open ones stay.
+    pub(crate) fn lead_to(&self, port: u16) {
+        self.to.store(port, Ordering::SeqCst);
     }
 
     /// Where it listens on 127.0.0.1.
@@ -62,7 +74,7 @@ impl Drop for Relay {
 }
 
 fn carry(near: TcpStream, to: u16, link: &Arc<AtomicU8>) {
-    if link.load(Ordering::SeqCst) == Link::Cut as u8 {
+    if to == 0 || link.load(Ordering::SeqCst) == Link::Cut as u8 {
         return;
     }
     let Ok(far) = TcpStream::connect((Ipv4Addr::LOCALHOST, to)) else { return };
@@ -95,6 +107,10 @@ pub(crate) fn pump(mut from: TcpStream, mut to: TcpStream, link: &AtomicU8) {
             Err(error) if timed_out(&error) => continue,
             Err(_) => break,
         };
+        // What came while the link froze waits with it.
+        while link.load(Ordering::SeqCst) == Link::Frozen as u8 {
+            pause();
+        }
         if to.write_all(&buffer[..length]).is_err() {
             break;
         }
