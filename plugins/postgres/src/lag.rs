@@ -5,10 +5,12 @@ use sdk::{Finding, Outcome};
 use crate::config::{Combine, Config};
 
 /// How far replay is behind; none where it cannot be known.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Lag {
     pub seconds: Option<f64>,
     pub bytes: Option<u64>,
+    /// Which number the seconds are: there are several, and one that is none of a lag in each situation.
+    pub by: &'static str,
 }
 
 impl Lag {
@@ -25,8 +27,10 @@ impl Lag {
     /// Adds the verdict. `whose` stands in front of the summary: "the standby", "standby1".
     pub(crate) fn judge(&self, outcome: Outcome, config: &Config, whose: &str) -> Outcome {
         let summary = || format!("{whose} is {}", self.text());
-        let critical = self.exceeds(Some(config.critical_seconds), config.critical_bytes, config.combine);
-        let warning = self.exceeds(Some(config.warn_seconds), Some(config.warn_bytes), config.combine);
+        let found = || format!("{whose} is {}; the time is {}", self.text(), self.by);
+        let (warn_bytes, critical_bytes) = (config.warn_bytes(), config.critical_bytes);
+        let critical = self.exceeds(Some(config.critical_seconds), critical_bytes, config.combine);
+        let warning = self.exceeds(Some(config.warn_seconds), warn_bytes, config.combine);
         let bounds = |level: &str, seconds: f64, bytes: Option<u64>| {
             let word = if config.combine == Combine::Any { "and" } else { "or" };
             let bytes = bytes.map(|bytes| format!(" {word} {}", size(bytes))).unwrap_or_default();
@@ -38,27 +42,33 @@ impl Lag {
                 Finding::new(
                     "critical",
                     !critical,
-                    bounds("critical", config.critical_seconds, config.critical_bytes),
-                    self.text(),
+                    bounds("critical", config.critical_seconds, critical_bytes),
+                    found(),
                 ),
                 "postgres.lag",
                 summary,
             )
             .should(
-                Finding::new(
-                    "warn",
-                    !warning,
-                    bounds("warning", config.warn_seconds, Some(config.warn_bytes)),
-                    self.text(),
-                ),
+                Finding::new("warn", !warning, bounds("warning", config.warn_seconds, warn_bytes), found()),
                 "postgres.lag",
                 summary,
             )
             .should(
-                Finding::new("lag", known, "can be measured", if known { "measured" } else { "unknown" }),
+                Finding::new("lag", known, "can be measured", if known { self.by } else { "unknown" }),
                 "postgres.lag_unknown",
                 summary,
             )
+    }
+
+    /// Adds the numbers that were judged.
+    pub(crate) fn metrics(&self, mut outcome: Outcome) -> Outcome {
+        if let Some(seconds) = self.seconds {
+            outcome = outcome.metric("postgres.lag", seconds, "s");
+        }
+        if let Some(bytes) = self.bytes {
+            outcome = outcome.metric("postgres.lag_bytes", bytes as f64, "By");
+        }
+        outcome
     }
 
     /// Whether the bounds of one level are exceeded. A measure that is not known has no say.
@@ -96,8 +106,10 @@ mod tests {
 
     #[track_caller]
     fn check(options: &str, seconds: Option<f64>, bytes: Option<u64>, state: State, code: &str) {
-        let outcome = Lag { seconds, bytes }.judge(Outcome::up("fine"), &config(options), "the standby");
+        let lag = Lag { seconds, bytes, by: "a guess" };
+        let outcome = lag.judge(Outcome::up("fine"), &config(options), "the standby");
         assert_eq!((outcome.state, outcome.code.as_str()), (state, code), "{}", outcome.summary);
+        assert!(outcome.findings[0].actual.ends_with("the time is a guess"), "{:?}", outcome.findings);
     }
 
     #[test]

@@ -1,22 +1,28 @@
-//! A primary and its standbys, one row of `pg_stat_replication` each: the facts and the verdict.
+//! A server and its standbys, one row of `pg_stat_replication` each: the facts and the verdict.
 //!
-//! Not every row is a standby: a base backup is in state `backup`, and an archiver receives without ever replaying. A standby
-//! behind a black hole keeps its row, its state and its last lag until the sender gives up; only the age of its last reply shows
-//! it.
+//! Not every row is a standby: a base backup is in state `backup`, an archiver receives without ever replaying, and a logical
+//! subscriber is no copy. A standby behind a black hole keeps its row, its state and its last lag until the sender gives up;
+//! only the age of its last reply shows it. And a server that feeds others from what it receives itself is no fresher than that.
 
 use regex_lite::Regex;
 use sdk::{Finding, Outcome, Stop};
 
-use crate::config::{Config, Role};
+use crate::config::Config;
+use crate::inbox::broken;
 use crate::lag::Lag;
+use crate::refusal;
+use crate::replica::{self, PAUSE, SAMPLES, Sample};
+use crate::role;
 use crate::session::Session;
-use crate::wire::Row;
+use crate::wire::{Columns, Row};
 
 /// What the server says.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Facts {
-    /// True: it is a standby itself, and feeds others.
-    pub in_recovery: bool,
+    /// Who asked.
+    pub role: String,
+    /// What the server says about itself as a standby, where it is one: it feeds others.
+    pub upstream: Option<Vec<Sample>>,
     /// Seconds, 0 for none: `wal_sender_timeout`.
     pub sender_timeout: f64,
     pub senders: Vec<Sender>,
@@ -25,8 +31,11 @@ pub(crate) struct Facts {
 /// One row: somebody who receives WAL.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sender {
-    /// `application_name`.
+    pub pid: String,
+    /// `application_name`, with the address behind it where others have the same.
     pub name: String,
+    /// `client_addr`; none over a Unix socket.
+    pub address: Option<String>,
     /// None: hidden from a role without `pg_monitor`.
     pub state: Option<String>,
     /// Bytes from what the standby replayed to what the server has; none for who never replays.
@@ -35,32 +44,48 @@ pub(crate) struct Sender {
     pub replay_lag: Option<f64>,
     /// Seconds since the last reply: this server's clock against the standby's.
     pub silence: Option<f64>,
+    /// A reply came while we looked: it is heard, whatever its clock says.
+    pub replied: bool,
+    /// It holds a logical slot.
+    pub is_logical: bool,
 }
 
-/// Asks once.
-pub(crate) fn observe(session: &mut Session) -> Result<Facts, Stop> {
-    facts(&session.query(QUESTION)?).ok_or_else(|| {
-        Outcome::down("postgres.protocol", "the server answers with columns that were not asked for").into()
-    })
+/// Asks; again for about a second where somebody seems silent, for it may be that only its clock is wrong.
+pub(crate) fn observe(config: &Config, session: &mut Session) -> Result<Facts, Stop> {
+    let first = ask(session)?;
+    let bound = config.silence_bound(first.sender_timeout);
+    let quiet = |sender: &Sender| !sender.replied && sender.silence.is_some_and(|silence| silence > bound);
+    let mut begun = session.elapsed();
+    let mut now = first;
+    for _ in 1..SAMPLES {
+        if !now.senders.iter().any(quiet) || !session.may_wait(PAUSE) {
+            break;
+        }
+        session.pause(PAUSE);
+        let mut later = ask(session)?;
+        let passed = session.elapsed() - begun;
+        begun += passed;
+        later.note_replies(&now, passed);
+        now = later;
+    }
+    if now.upstream.is_some() {
+        now.upstream = Some(replica::observe(session)?.samples);
+    }
+    Ok(now)
+}
+
+fn ask(session: &mut Session) -> Result<Facts, Stop> {
+    let rows = session.query(QUESTION)?;
+    facts(&rows, session.role())
+        .ok_or_else(|| broken("the server answers with columns that were not asked for"))
 }
 
 /// Judges the facts; who matches `exclude` is passed over.
 pub(crate) fn judge(config: &Config, exclude: &[Regex], facts: &Facts) -> Result<Outcome, Stop> {
     if facts.senders.iter().any(|sender| sender.state.is_none()) {
-        return Err(Session::lacks_rights(&config.user, "pg_stat_replication"));
+        return Err(refusal::hidden("pg_stat_replication", &facts.role));
     }
-    let (expected, found) =
-        (config.expected_role(), if facts.in_recovery { Role::Standby } else { Role::Primary });
-    let role = Finding::new(
-        "expect_role",
-        expected == Role::Any || expected == found,
-        expected.text(),
-        found.text(),
-    );
-    if !role.passed {
-        let summary = || format!("the server is a {}, a {} was expected", found.text(), expected.text());
-        return Ok(Outcome::up("").must(role, "postgres.role", summary));
-    }
+    let role = role::judge(config, facts.upstream.is_some())?;
 
     let bound = config.silence_bound(facts.sender_timeout);
     let judged =
@@ -72,32 +97,36 @@ pub(crate) fn judge(config: &Config, exclude: &[Regex], facts: &Facts) -> Result
 
     let mut outcome = Outcome::up(match attached.len() {
         0 => "no standby, as allowed".to_owned(),
-        1 => format!("{} is {}", attached[0].name, attached[0].lag().text()),
+        1 => format!("{} is {}", attached[0].label(&standbys), attached[0].lag().text()),
         many => format!("{many} standbys, at most {}", worst.text()),
     });
     outcome = outcome.finding(role);
+    if let Some(samples) = &facts.upstream {
+        samples.last().map_or(Ok(()), |now| now.readable(&facts.role))?;
+        let stream = replica::stream(config, samples);
+        outcome = outcome.must(
+            Finding::new("receiver", stream.is_ok(), "streams itself", replica::words(&stream)),
+            "postgres.not_streaming",
+            || format!("feeds others, but does not stream itself: {}", replica::words(&stream)),
+        );
+    }
     outcome = presence(outcome, config, &attached, &standbys, bound);
     for sender in &attached {
-        outcome = sender.lag().judge(outcome, config, &sender.name);
+        outcome = sender.lag().judge(outcome, config, &sender.label(&standbys));
     }
     for sender in standbys.iter().take(REPORTED) {
         let text = match sender.trouble(bound) {
             Some(trouble) => trouble,
             None => format!("{}, {}", sender.state.as_deref().unwrap_or_default(), sender.lag().text()),
         };
-        outcome = outcome.attribute(&format!("standby.{}", sender.name), text);
+        outcome = outcome.attribute(&format!("standby.{}", sender.label(&standbys)), text);
     }
-    if let Some(seconds) = worst.seconds {
-        outcome = outcome.metric("postgres.lag", seconds, "s");
-    }
-    if let Some(bytes) = worst.bytes {
-        outcome = outcome.metric("postgres.lag_bytes", bytes as f64, "By");
-    }
-    let ages = standbys.iter().filter_map(|sender| sender.silence);
-    if let Some(silence) = ages.clone().reduce(f64::max) {
+    outcome = worst.metrics(outcome);
+    let ages = standbys.iter().filter(|sender| !sender.replied).filter_map(|sender| sender.silence);
+    if let Some(silence) = ages.reduce(f64::max) {
         outcome = outcome.metric("postgres.receiver_silence", silence.max(0.0), "s");
     }
-    let skew = ages.map(|age| -age).fold(0.0, f64::max);
+    let skew = standbys.iter().filter_map(|sender| sender.skew()).fold(0.0, f64::max);
     Ok(outcome.metric("postgres.standbys", attached.len() as f64, "1").metric(
         "postgres.clock_skew",
         skew,
@@ -115,7 +144,9 @@ fn presence(
 ) -> Outcome {
     let troubles: Vec<String> = standbys
         .iter()
-        .filter_map(|sender| sender.trouble(bound).map(|trouble| format!("{} {trouble}", sender.name)))
+        .filter_map(|sender| {
+            sender.trouble(bound).map(|trouble| format!("{} {trouble}", sender.label(standbys)))
+        })
         .collect();
     let because = if troubles.is_empty() { String::new() } else { format!(": {}", troubles.join("; ")) };
     for name in &config.expected_standbys {
@@ -147,13 +178,37 @@ fn presence(
     )
 }
 
+impl Facts {
+    /// Marks who has replied since `before`, so many seconds ago.
+    fn note_replies(&mut self, before: &Facts, passed: f64) {
+        for sender in &mut self.senders {
+            let Some(earlier) = before.senders.iter().find(|earlier| earlier.pid == sender.pid) else {
+                continue;
+            };
+            let aged = earlier.silence.zip(sender.silence).map(|(then, now)| now - then);
+            // Without a reply the silence has grown by what has passed.
+            sender.replied = earlier.replied || aged.is_some_and(|aged| aged < passed / 2.0);
+        }
+    }
+}
+
 impl Sender {
-    /// A standby replays, or is about to: neither a base backup nor an archiver.
+    /// A standby replays, or is about to: neither a base backup, nor an archiver, nor a subscriber.
     fn is_standby(&self) -> bool {
         match self.state.as_deref() {
+            _ if self.is_logical => false,
             Some("backup") => false,
-            Some("streaming") => self.behind.is_some(),
+            Some("streaming" | "catchup") => self.behind.is_some(),
             _ => true,
+        }
+    }
+
+    /// The name, or with the address where others have it too: all that name none are "walreceiver".
+    fn label(&self, standbys: &[&Sender]) -> String {
+        let alone = standbys.iter().filter(|other| other.name == self.name).count() < 2;
+        match &self.address {
+            Some(address) if !alone => format!("{} ({address})", self.name),
+            _ => self.name.clone(),
         }
     }
 
@@ -164,6 +219,7 @@ impl Sender {
             return Some(format!("is in state {state}"));
         }
         match self.silence {
+            _ if self.replied => None,
             Some(silence) if silence > bound => Some(format!(
                 "has not replied for {silence:.0} s, or its clock is behind; at most {bound:.0} s are healthy"
             )),
@@ -171,11 +227,23 @@ impl Sender {
         }
     }
 
-    /// Without a lag in time and without a byte on the way there is none; with bytes on the way it is not known.
+    /// Without a byte on the way there is no lag; with bytes on the way and no lag in time that is not known.
     fn lag(&self) -> Lag {
         let bytes = self.behind.map(|bytes| bytes.max(0.0) as u64);
-        let seconds = if bytes == Some(0) { Some(0.0) } else { self.replay_lag.map(|lag| lag.max(0.0)) };
-        Lag { seconds, bytes }
+        if bytes == Some(0) {
+            return Lag { seconds: Some(0.0), bytes, by: "none, for nothing is on the way" };
+        }
+        Lag {
+            seconds: self.replay_lag.map(|lag| lag.max(0.0)),
+            bytes,
+            by: "replay_lag by the primary's clock",
+        }
+    }
+
+    /// Seconds between the clocks, as far as they show: a reply from the future, or one that just came and is old.
+    fn skew(&self) -> Option<f64> {
+        let silence = self.silence?;
+        if self.replied { Some(silence.abs()) } else { Some(-silence) }
     }
 }
 
@@ -185,35 +253,45 @@ fn worst(attached: &[&Sender]) -> Lag {
     Lag {
         seconds: lags.iter().filter_map(|lag| lag.seconds).reduce(f64::max),
         bytes: lags.iter().filter_map(|lag| lag.bytes).max(),
+        by: "the largest of all standbys",
     }
 }
 
 /// Reads the answer to [`QUESTION`]; none when it has another shape.
-fn facts(rows: &[Row]) -> Option<Facts> {
-    let first = rows.first()?;
-    let text = |row: &Row, index: usize| row.get(index).cloned().flatten();
-    let number = |row: &Row, index: usize| text(row, index).and_then(|text| text.parse::<f64>().ok());
-    let senders = rows.iter().filter(|row| text(row, 2).is_some()).map(|row| Sender {
-        name: text(row, 3).unwrap_or_default(),
-        state: text(row, 4),
-        behind: number(row, 5),
-        replay_lag: number(row, 6),
-        silence: number(row, 7),
-    });
+fn facts(rows: &[Row], role: &str) -> Option<Facts> {
+    let first = Columns(rows.first()?);
+    let sender = |row: &Row| {
+        let row = Columns(row);
+        Some(Sender {
+            pid: row.text(2)?.into(),
+            name: row.text(3).unwrap_or_default().into(),
+            address: row.text(9).map(Into::into),
+            state: row.text(4).map(Into::into),
+            behind: row.number(5),
+            replay_lag: row.number(6),
+            silence: row.number(7),
+            replied: false,
+            is_logical: row.flag(8) == Some(true),
+        })
+    };
     Some(Facts {
-        in_recovery: text(first, 0)? == "t",
-        sender_timeout: number(first, 1).unwrap_or(0.0) / 1000.0,
-        senders: senders.collect(),
+        role: role.into(),
+        upstream: first.flag(0)?.then(Vec::new),
+        sender_timeout: first.timeout(1),
+        senders: rows.iter().filter_map(sender).collect(),
     })
 }
 
-/// A row for each sender, or one without. A cascading standby has no current position; it measures against what it received.
+/// A row for each sender, or one without. A cascading standby has no current position; it measures against the better of what
+/// it received and what it replayed, which is what it sends.
 const QUESTION: &str = "\
 WITH here AS (SELECT CASE WHEN pg_is_in_recovery() \
-THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_lsn() END AS lsn) \
+THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_lsn() END AS lsn) \
 SELECT pg_is_in_recovery(), (SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'), \
 r.pid, r.application_name, r.state, pg_wal_lsn_diff(here.lsn, r.replay_lsn), \
-extract(epoch FROM r.replay_lag), extract(epoch FROM clock_timestamp() - r.reply_time) \
+extract(epoch FROM r.replay_lag), extract(epoch FROM clock_timestamp() - r.reply_time), \
+EXISTS (SELECT FROM pg_replication_slots AS s WHERE s.active_pid = r.pid AND s.slot_type = 'logical'), \
+host(r.client_addr) \
 FROM here LEFT JOIN pg_stat_replication AS r ON true";
 
 /// Standbys that get an attribute; the host keeps 64.

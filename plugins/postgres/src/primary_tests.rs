@@ -7,28 +7,32 @@ use crate::config::tests::config;
 
 fn standby(name: &str) -> Sender {
     Sender {
+        pid: "12".into(),
         name: name.into(),
+        address: Some("10.0.0.7".into()),
         state: Some("streaming".into()),
         behind: Some(0.0),
         replay_lag: None,
         silence: Some(4.0),
+        replied: false,
+        is_logical: false,
     }
 }
 
 fn primary(senders: Vec<Sender>) -> Facts {
-    Facts { in_recovery: false, sender_timeout: 60.0, senders }
+    Facts { role: "picket".into(), upstream: None, sender_timeout: 60.0, senders }
 }
 
 fn verdict(options: &str, facts: &Facts) -> Result<Outcome, Stop> {
     let mut object: serde_json::Value = serde_json::from_str(options).unwrap();
     object["mode"] = "primary".into();
     let config = config(&object.to_string());
-    judge(&config, &config.validate().unwrap(), facts)
+    judge(&config, &config.plan().unwrap().exclude, facts)
 }
 
 #[track_caller]
 fn check(options: &str, facts: &Facts, state: State, code: &str) -> Outcome {
-    let outcome = verdict(options, facts).unwrap();
+    let outcome = verdict(options, facts).or_else(Stop::verdict).unwrap();
     assert_eq!((outcome.state, outcome.code.as_str()), (state, code), "{}", outcome.summary);
     outcome
 }
@@ -48,7 +52,7 @@ fn trap_1_no_lag_in_time_and_no_byte_on_the_way_is_no_lag() {
 
 #[test]
 fn trap_3_a_primary_that_became_a_standby_is_down_unless_it_cascades_on_purpose() {
-    let cascading = Facts { in_recovery: true, ..primary(vec![standby("a")]) };
+    let cascading = Facts { upstream: Some(vec![replica::tests::idle()]), ..primary(vec![standby("a")]) };
     check("{}", &cascading, State::Down, "postgres.role");
     check(r#"{"expect_role": "standby"}"#, &cascading, State::Up, "ok");
     check(r#"{"expect_role": "any"}"#, &cascading, State::Up, "ok");
@@ -123,6 +127,24 @@ fn trap_12_behind_a_black_hole_only_the_last_reply_ages() {
 }
 
 #[test]
+fn trap_6_a_standby_that_replies_while_we_look_is_heard_whatever_its_clock_says() {
+    let before = primary(vec![Sender { silence: Some(90.0), ..standby("a") }]);
+    let seen = |silence| {
+        let mut later = primary(vec![Sender { silence: Some(silence), ..standby("a") }]);
+        later.note_replies(&before, 0.25);
+        later
+    };
+    check("{}", &seen(90.25), State::Down, "postgres.min_standbys");
+    let outcome = check("{}", &seen(90.01), State::Up, "ok");
+    assert_eq!(metric(&outcome, "postgres.clock_skew"), Some(90.01));
+    assert_eq!(metric(&outcome, "postgres.receiver_silence"), None);
+    // Once heard, it stays heard.
+    let mut last = primary(vec![Sender { silence: Some(90.26), ..standby("a") }]);
+    last.note_replies(&seen(90.01), 0.25);
+    check("{}", &last, State::Up, "ok");
+}
+
+#[test]
 fn trap_14_a_standby_that_only_starts_does_not_stream() {
     let starting = Sender { state: Some("startup".into()), behind: None, silence: None, ..standby("a") };
     check("{}", &primary(vec![starting.clone()]), State::Down, "postgres.min_standbys");
@@ -133,10 +155,40 @@ fn trap_14_a_standby_that_only_starts_does_not_stream() {
 }
 
 #[test]
+fn trap_15_a_standby_that_feeds_others_is_down_when_it_receives_nothing_itself() {
+    let cut = replica::Sample { receiver: None, ..replica::tests::idle() };
+    let facts = Facts { upstream: Some(vec![cut]), ..primary(vec![standby("a")]) };
+    let outcome = check(r#"{"expect_role": "standby"}"#, &facts, State::Down, "postgres.not_streaming");
+    assert_eq!(outcome.summary, "feeds others, but does not stream itself: no receiver runs");
+    check(r#"{"expect_role": "standby", "allow_no_receiver": true}"#, &facts, State::Up, "ok");
+}
+
+#[test]
+fn trap_16_a_logical_subscriber_is_no_standby() {
+    let subscriber = Sender { is_logical: true, ..standby("orders") };
+    check("{}", &primary(vec![subscriber.clone()]), State::Down, "postgres.min_standbys");
+    let outcome = check("{}", &primary(vec![standby("a"), subscriber]), State::Up, "ok");
+    assert_eq!(metric(&outcome, "postgres.standbys"), Some(1.0));
+}
+
+#[test]
+fn standbys_of_one_name_are_told_apart_by_their_addresses() {
+    let late = Sender {
+        replay_lag: Some(31.0),
+        behind: Some(9.0),
+        address: Some("10.0.0.8".into()),
+        ..standby("a")
+    };
+    let outcome = check("{}", &primary(vec![standby("a"), late]), State::Degraded, "postgres.lag");
+    assert_eq!(outcome.summary, "a (10.0.0.8) is 31.0 s and 9 B behind");
+}
+
+#[test]
 fn trap_16_base_backups_and_archivers_are_no_standbys() {
     let backup = Sender { state: Some("backup".into()), behind: None, ..standby("pg_basebackup") };
     let archiver = Sender { behind: None, replay_lag: Some(0.001), ..standby("pg_receivewal") };
-    let facts = primary(vec![backup.clone(), archiver.clone()]);
+    let late = Sender { state: Some("catchup".into()), ..archiver.clone() };
+    let facts = primary(vec![backup.clone(), archiver.clone(), late]);
     check("{}", &facts, State::Down, "postgres.min_standbys");
     let outcome = check("{}", &primary(vec![standby("a"), backup, archiver]), State::Up, "ok");
     assert_eq!(metric(&outcome, "postgres.standbys"), Some(1.0));
@@ -166,8 +218,8 @@ fn an_answer_is_read_row_by_row() {
     let row = |text: &str| -> Row {
         text.split('|').map(|field| (!field.is_empty()).then(|| field.to_owned())).collect()
     };
-    let found = facts(&[row("f|60000|12|a|streaming|0||4")]).unwrap();
+    let found = facts(&[row("f|60000|12|a|streaming|0||4|f|10.0.0.7")], "picket").unwrap();
     assert_eq!(found, primary(vec![standby("a")]));
-    assert_eq!(facts(&[row("f|60000||||||")]).unwrap(), primary(vec![]));
-    assert_eq!(facts(&[]), None);
+    assert_eq!(facts(&[row("f|60000||||||||")], "picket").unwrap(), primary(vec![]));
+    assert_eq!(facts(&[], "picket"), None);
 }

@@ -2,18 +2,28 @@
 //!
 //! A standby knows two positions in the WAL, received and replayed, and the time of the last commit that it replayed. Neither
 //! is a lag by itself. Where both positions are equal nothing waits, however old the last commit is: an idle primary. But they
-//! are also equal behind a cut link, so that this counts only while a receiver streams. Where they differ, the age of the last
-//! commit grows with a long transaction on the primary, though each byte is replayed at once; so it is watched for a second
-//! whether replay reaches what was received at first, and only if it does not, the age of the last commit is the lag.
+//! are also equal behind a cut link, so that this counts only while a receiver streams. Where they differ, `pace` says what
+//! the lag is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sdk::{Finding, Outcome, Stop};
 
 use crate::config::{Config, Role};
+use crate::inbox::broken;
 use crate::lag::Lag;
+use crate::pace::{self, Goal, Look};
+use crate::refusal;
 use crate::session::Session;
-use crate::wire::Row;
+use crate::wire::{Columns, Row};
+
+/// What a standby said, oldest first, and to whom.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Facts {
+    /// Who asked.
+    pub role: String,
+    pub samples: Vec<Sample>,
+}
 
 /// What the standby says at one moment. Ages are differences of times of the same clock unless said otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,26 +56,26 @@ pub(crate) struct Receiver {
     pub is_fresh: bool,
     /// Seconds that the primary's clock was ahead when the last message came; negative is its travel, or a clock behind.
     pub ahead: Option<f64>,
+    /// Of the WAL that was received last.
+    pub timeline: Option<u32>,
 }
 
 /// Asks until what was received at first is replayed, for about a second or half of the budget.
-pub(crate) fn observe(session: &mut Session, budget: Duration) -> Result<Vec<Sample>, Stop> {
-    let begun = Instant::now();
-    let mut samples = Vec::new();
-    loop {
-        let rows = session.query(QUESTION)?;
-        let sample = rows.first().and_then(sample);
-        samples.push(sample.ok_or_else(|| {
-            Stop::Outcome(Outcome::down(
-                "postgres.protocol",
-                "the server answers with columns that were not asked for",
-            ))
-        })?);
-        if is_settled(&samples) || samples.len() == SAMPLES || begun.elapsed() + PAUSE > budget / 2 {
-            return Ok(samples);
-        }
-        session.query(&format!("SELECT pg_sleep({})", PAUSE.as_secs_f64()))?;
+pub(crate) fn observe(session: &mut Session) -> Result<Facts, Stop> {
+    let mut samples = vec![ask(session)?];
+    while !is_settled(&samples) && samples.len() < SAMPLES && session.may_wait(PAUSE) {
+        session.pause(PAUSE);
+        samples.push(ask(session)?);
     }
+    Ok(Facts { role: session.role().into(), samples })
+}
+
+/// Asks once.
+pub(crate) fn ask(session: &mut Session) -> Result<Sample, Stop> {
+    let rows = session.query(QUESTION)?;
+    rows.first()
+        .and_then(sample)
+        .ok_or_else(|| broken("the server answers with columns that were not asked for"))
 }
 
 /// Whether another sample would tell nothing more.
@@ -76,16 +86,12 @@ fn is_settled(samples: &[Sample]) -> bool {
     !waits && !unsure
 }
 
-/// Judges the samples, oldest first.
-pub(crate) fn judge(config: &Config, samples: &[Sample]) -> Result<Outcome, Stop> {
-    let Some(now) = samples.last() else {
-        return Err(Outcome::down("postgres.protocol", "the server says nothing about itself").into());
-    };
-    if now.receiver.as_ref().is_some_and(|receiver| receiver.status.is_none()) {
-        return Err(Session::lacks_rights(&config.user, "pg_stat_wal_receiver"));
-    }
-    let (expected, found) =
-        (config.expected_role(), if now.in_recovery { Role::Standby } else { Role::Primary });
+/// Judges the samples.
+pub(crate) fn judge(config: &Config, facts: &Facts) -> Result<Outcome, Stop> {
+    let samples = &facts.samples;
+    let Some(now) = samples.last() else { return Err(broken("the server says nothing about itself")) };
+    now.readable(&facts.role)?;
+    let (expected, found) = (config.expected_role(), Role::of(now.in_recovery));
     let role = Finding::new(
         "expect_role",
         expected == Role::Any || expected == found,
@@ -103,7 +109,7 @@ pub(crate) fn judge(config: &Config, samples: &[Sample]) -> Result<Outcome, Stop
         return Ok(outcome.must(role, "postgres.role", summary));
     }
 
-    let (lag, measured) = lag(samples);
+    let lag = lag(samples);
     let mut outcome = Outcome::up(format!("the standby is {}", lag.text())).finding(role);
     let stream = stream(config, samples);
     outcome = outcome.must(
@@ -111,51 +117,58 @@ pub(crate) fn judge(config: &Config, samples: &[Sample]) -> Result<Outcome, Stop
         "postgres.not_streaming",
         || format!("not streaming: {}", words(&stream)),
     );
-    outcome = outcome.should(
+    outcome = judge_pause(outcome, now, &lag);
+    outcome = lag.metrics(lag.judge(outcome, config, "the standby"));
+    if let Some(silence) = now.silence() {
+        outcome = outcome.metric("postgres.receiver_silence", silence, "s");
+    }
+    Ok(outcome.metric("postgres.clock_skew", skew(now), "s").attribute("lag.measured_by", lag.by))
+}
+
+/// Adds whether replay is paused.
+pub(crate) fn judge_pause(outcome: Outcome, now: &Sample, lag: &Lag) -> Outcome {
+    outcome.should(
         Finding::new("replay", !now.paused, "not paused", if now.paused { "paused" } else { "not paused" }),
         "postgres.replay_paused",
         || format!("replay is paused, {}; resume it with: SELECT pg_wal_replay_resume()", lag.text()),
-    );
-    outcome = lag.judge(outcome, config, "the standby");
-    if let Some(seconds) = lag.seconds {
-        outcome = outcome.metric("postgres.lag", seconds, "s");
-    }
-    if let Some(bytes) = lag.bytes {
-        outcome = outcome.metric("postgres.lag_bytes", bytes as f64, "By");
-    }
-    if let Some(silence) = now.receiver.as_ref().and_then(|receiver| receiver.silence) {
-        outcome = outcome.metric("postgres.receiver_silence", silence.max(0.0), "s");
-    }
-    Ok(outcome.metric("postgres.clock_skew", skew(now), "s").attribute("lag.measured_by", measured))
+    )
 }
 
-/// How far replay is behind, and by what that was found out.
-fn lag(samples: &[Sample]) -> (Lag, &'static str) {
+impl Sample {
+    /// An error where the receiver's columns are hidden from the role that asked.
+    pub(crate) fn readable(&self, role: &str) -> Result<(), Stop> {
+        match &self.receiver {
+            Some(receiver) if receiver.status.is_none() => Err(refusal::hidden("pg_stat_wal_receiver", role)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Seconds since the primary was heard; a message of the future is a clock that goes wrong.
+    pub(crate) fn silence(&self) -> Option<f64> {
+        self.receiver.as_ref()?.silence.map(|silence| silence.max(0.0))
+    }
+}
+
+/// How far replay is behind what was received.
+fn lag(samples: &[Sample]) -> Lag {
     let (Some(first), Some(now)) = (samples.first(), samples.last()) else {
-        return (Lag::default(), "nothing");
+        return Lag { seconds: None, bytes: None, by: pace::BY_COMMIT };
     };
-    // A commit of the future is a clock that goes wrong, not a negative lag.
-    let age = now.commit_age.map(|age| age.max(0.0));
-    if now.receiver.is_none() {
-        // What was received last may be long ago, so that its distance to what is replayed says nothing.
-        return (Lag { seconds: age, bytes: None }, "age of the last replayed commit");
-    }
-    let bytes = behind(now.received, now.replayed);
-    if bytes == Some(0) {
-        return (Lag { seconds: Some(0.0), bytes }, "everything received is replayed");
-    }
-    let reached = samples.iter().skip(1).find(|later| behind(first.received, later.replayed) == Some(0));
-    match reached {
-        Some(later) => (
-            Lag { seconds: Some((later.at - first.at).max(0.0)), bytes },
-            "time until replay reached what was received",
-        ),
-        None => (Lag { seconds: age, bytes }, "age of the last replayed commit"),
-    }
+    // Without a receiver, what was received last may be long ago, so that its distance to what is replayed says nothing.
+    let streams = now.receiver.is_some();
+    let goal = Goal {
+        position: first.received.filter(|_| streams),
+        at: first.at,
+        behind: behind(now.received, now.replayed).filter(|_| streams),
+        commit_age: now.commit_age,
+    };
+    let looks: Vec<Look> =
+        samples.iter().map(|sample| Look { at: sample.at, replayed: sample.replayed }).collect();
+    pace::lag(goal, &looks)
 }
 
 /// Whether the primary is heard; a word about how, or why not.
-fn stream(config: &Config, samples: &[Sample]) -> Result<String, String> {
+pub(crate) fn stream(config: &Config, samples: &[Sample]) -> Result<String, String> {
     let Some(now) = samples.last() else { return Err("nothing is known".into()) };
     let Some(receiver) = &now.receiver else {
         let text = "no receiver runs";
@@ -181,14 +194,14 @@ fn stream(config: &Config, samples: &[Sample]) -> Result<String, String> {
     }
 }
 
-fn words(stream: &Result<String, String>) -> &str {
+pub(crate) fn words(stream: &Result<String, String>) -> &str {
     match stream {
         Ok(text) | Err(text) => text,
     }
 }
 
 /// Bytes from `replayed` to `received`; a replay ahead of the receiver, fed from an archive, is not behind.
-fn behind(received: Option<u64>, replayed: Option<u64>) -> Option<u64> {
+pub(crate) fn behind(received: Option<u64>, replayed: Option<u64>) -> Option<u64> {
     received.zip(replayed).map(|(received, replayed)| received.saturating_sub(replayed))
 }
 
@@ -201,25 +214,23 @@ fn skew(now: &Sample) -> f64 {
 
 /// Reads the answer to [`QUESTION`]; none when it has another shape.
 fn sample(row: &Row) -> Option<Sample> {
-    let text = |index: usize| row.get(index).and_then(Option::as_deref);
-    let number = |index: usize| text(index).and_then(|text| text.parse::<f64>().ok());
-    let position = |index: usize| text(index).and_then(|text| text.parse::<u64>().ok());
-    let flag = |index: usize| text(index).map(|text| text == "t");
-    let receiver = text(7).map(|pid| Receiver {
+    let row = Columns(row);
+    let receiver = row.text(7).map(|pid| Receiver {
         pid: pid.into(),
-        status: text(8).map(Into::into),
-        silence: number(9),
-        is_fresh: flag(10) == Some(true),
-        ahead: number(11),
+        status: row.text(8).map(Into::into),
+        silence: row.number(9),
+        is_fresh: row.flag(10) == Some(true),
+        ahead: row.number(11),
+        timeline: row.count(12),
     });
     Some(Sample {
-        at: number(0)?,
-        in_recovery: flag(1)?,
-        received: position(2),
-        replayed: position(3),
-        paused: flag(4) == Some(true),
-        commit_age: number(5),
-        receiver_timeout: number(6).unwrap_or(0.0) / 1000.0,
+        at: row.number(0)?,
+        in_recovery: row.flag(1)?,
+        received: row.position(2),
+        replayed: row.position(3),
+        paused: row.flag(4) == Some(true),
+        commit_age: row.number(5),
+        receiver_timeout: row.timeout(6),
         receiver,
     })
 }
@@ -233,14 +244,14 @@ extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), \
 (SELECT setting FROM pg_settings WHERE name = 'wal_receiver_timeout'), \
 r.pid, r.status, extract(epoch FROM clock_timestamp() - r.last_msg_receipt_time), \
 r.last_msg_send_time = r.last_msg_receipt_time AND r.last_msg_receipt_time = r.latest_end_time, \
-extract(epoch FROM r.last_msg_send_time - r.last_msg_receipt_time) \
+extract(epoch FROM r.last_msg_send_time - r.last_msg_receipt_time), r.received_tli \
 FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver AS r ON true";
 
 /// Between two samples.
-const PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 /// With the pauses between them, about a second.
-const SAMPLES: usize = 5;
+pub(crate) const SAMPLES: usize = 5;
 
 #[cfg(test)]
 #[path = "replica_tests.rs"]
-mod tests;
+pub(crate) mod tests;

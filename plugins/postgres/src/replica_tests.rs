@@ -6,7 +6,7 @@ use super::*;
 use crate::config::tests::config;
 
 /// A standby of an idle primary: streaming, everything replayed, the last commit an hour old.
-fn idle() -> Sample {
+pub(crate) fn idle() -> Sample {
     Sample {
         at: 1000.0,
         in_recovery: true,
@@ -26,7 +26,12 @@ fn receiver() -> Receiver {
         silence: Some(3.0),
         is_fresh: false,
         ahead: Some(-0.001),
+        timeline: Some(1),
     }
+}
+
+fn facts(samples: &[Sample]) -> Facts {
+    Facts { role: "picket".into(), samples: samples.to_vec() }
 }
 
 /// The same sample, a quarter of a second later each time, with these positions replayed.
@@ -45,7 +50,7 @@ fn replaying(received: u64, replayed: &[u64], commit_age: Option<f64>) -> Vec<Sa
 
 #[track_caller]
 fn check(options: &str, samples: &[Sample], state: State, code: &str) -> Outcome {
-    let outcome = judge(&config(options), samples).unwrap();
+    let outcome = judge(&config(options), &facts(samples)).unwrap();
     assert_eq!((outcome.state, outcome.code.as_str()), (state, code), "{}", outcome.summary);
     outcome
 }
@@ -97,7 +102,7 @@ fn trap_4_paused_replay_is_degraded_and_down_once_it_lags() {
 fn trap_5_hidden_columns_are_missing_rights_and_never_zero() {
     let hidden = Receiver { status: None, silence: None, ahead: None, is_fresh: false, ..receiver() };
     let Err(Stop::Failure(Failure::Permission(text))) =
-        judge(&config("{}"), &[Sample { receiver: Some(hidden), ..idle() }])
+        judge(&config("{}"), &facts(&[Sample { receiver: Some(hidden), ..idle() }]))
     else {
         panic!()
     };
@@ -122,9 +127,9 @@ fn trap_7_a_replay_that_does_not_come_along_lags_by_the_age_of_its_last_commit()
     check("{}", &stuck(5.0), State::Up, "ok");
     check("{}", &stuck(31.0), State::Degraded, "postgres.lag");
     let outcome = check("{}", &stuck(61.0), State::Down, "postgres.lag");
-    assert!(
-        outcome.attributes.contains(&("lag.measured_by".into(), "age of the last replayed commit".into()))
-    );
+    assert!(outcome.attributes.contains(&("lag.measured_by".into(), pace::BY_COMMIT.into())));
+    let warn = outcome.findings.iter().find(|finding| finding.id == "warn").unwrap();
+    assert!(warn.actual.ends_with("the time is the age of the last replayed commit"), "{}", warn.actual);
     check("{}", &replaying(40 << 20, &[0; 5], Some(1.0)), State::Degraded, "postgres.lag");
 }
 
@@ -157,8 +162,14 @@ fn trap_13_a_long_transaction_on_the_primary_is_no_lag() {
     samples[1].received = Some(9500);
     let outcome = check("{}", &samples, State::Up, "ok");
     assert_eq!(metric(&outcome, "postgres.lag"), Some(0.25));
+    assert!(outcome.attributes.contains(&("lag.measured_by".into(), pace::REACHED.into())));
     assert!(!is_settled(&samples[..1]));
     assert!(is_settled(&samples));
+    // Some seconds behind, and coming along.
+    let behind = replaying(9000, &[5000, 5250, 5500, 5750, 6000], Some(7200.0));
+    let outcome = check("{}", &behind, State::Up, "ok");
+    assert_eq!(metric(&outcome, "postgres.lag"), Some(4.0));
+    assert!(outcome.attributes.contains(&("lag.measured_by".into(), pace::BY_PACE.into())));
 }
 
 #[test]
@@ -192,9 +203,9 @@ fn an_answer_is_read_column_by_column() {
     let row = |text: &str| -> Row {
         text.split('|').map(|field| (!field.is_empty()).then(|| field.to_owned())).collect()
     };
-    let found = sample(&row("1000|t|5000|5000|f|3600|60000|77|streaming|3|f|-0.001")).unwrap();
+    let found = sample(&row("1000|t|5000|5000|f|3600|60000|77|streaming|3|f|-0.001|1")).unwrap();
     assert_eq!(found, idle());
-    let primary = sample(&row("1000|f||||||||||")).unwrap();
+    let primary = sample(&row("1000|f|||||||||||")).unwrap();
     assert!(!primary.in_recovery && primary.receiver.is_none() && primary.received.is_none());
     assert_eq!(sample(&row("1000")), None);
 }

@@ -33,6 +33,43 @@ pub(crate) enum Message {
 /// One row; none is NULL.
 pub(crate) type Row = Vec<Option<String>>;
 
+/// The columns of a row as values; none where a column is NULL, missing, or something else.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a>(pub &'a [Option<String>]);
+
+impl<'a> Columns<'a> {
+    pub(crate) fn text(self, index: usize) -> Option<&'a str> {
+        self.0.get(index)?.as_deref()
+    }
+
+    /// A finite number.
+    pub(crate) fn number(self, index: usize) -> Option<f64> {
+        self.text(index)?.parse().ok().filter(|number: &f64| number.is_finite())
+    }
+
+    /// A whole number of bytes.
+    pub(crate) fn position(self, index: usize) -> Option<u64> {
+        self.text(index)?.parse().ok()
+    }
+
+    pub(crate) fn count(self, index: usize) -> Option<u32> {
+        self.text(index)?.parse().ok()
+    }
+
+    pub(crate) fn flag(self, index: usize) -> Option<bool> {
+        match self.text(index)? {
+            "t" => Some(true),
+            "f" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// A setting in milliseconds as seconds; 0, which is none, where it is missing.
+    pub(crate) fn timeout(self, index: usize) -> f64 {
+        self.number(index).unwrap_or(0.0) / 1000.0
+    }
+}
+
 /// An error of the server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Report {
@@ -197,6 +234,19 @@ mod tests {
             Some(Message::Row(vec![Some("t".into()), None]))
         );
         assert_eq!(message(b'N', b"anything"), Some(Message::Other));
+    }
+
+    #[test]
+    fn a_column_that_is_no_finite_number_is_none() {
+        let row: Vec<Option<String>> =
+            ["1.5", "NaN", "Infinity", "1e999", "-7", "t", "x"].map(|text| Some(text.to_owned())).to_vec();
+        let columns = Columns(&row);
+        assert_eq!(
+            [0, 1, 2, 3, 4, 9].map(|index| columns.number(index)),
+            [Some(1.5), None, None, None, Some(-7.0), None]
+        );
+        assert_eq!([4, 0].map(|index| columns.position(index)), [None, None]);
+        assert_eq!([5, 6].map(|index| columns.flag(index)), [Some(true), None]);
     }
 
     #[test]
