@@ -22,7 +22,7 @@ enum Phase {
     New,
     Binding,
     Bound,
-    Connecting(Task<Result<net::Connection, ErrorCode>>),
+    Connecting(Box<Task<Result<net::Connection, ErrorCode>>>),
     Connected(Peer),
     Failed,
 }
@@ -147,9 +147,8 @@ impl wit_tcp::HostTcpSocket for State {
         if !is_reachable(remote, socket.family) {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
-        socket.phase = Phase::Connecting(Task::begin(async move {
-            session.dial(remote).await.map_err(|failure| code(&failure))
-        }));
+        let connecting = async move { session.dial(remote).await.map_err(|failure| code(&failure)) };
+        socket.phase = Phase::Connecting(Box::new(Task::begin(connecting)));
         Ok(Ok(()))
     }
 
@@ -162,9 +161,10 @@ impl wit_tcp::HostTcpSocket for State {
         if task.done().is_none() {
             return Ok(Err(ErrorCode::WouldBlock));
         }
-        let Phase::Connecting(Task::Done(done)) = std::mem::replace(&mut found.phase, Phase::Failed) else {
+        let Phase::Connecting(task) = std::mem::replace(&mut found.phase, Phase::Failed) else {
             return Ok(Err(ErrorCode::NotInProgress));
         };
+        let Task::Done(done) = *task else { return Ok(Err(ErrorCode::WouldBlock)) };
         let peer = match done {
             Ok(connection) => Peer::new(connection),
             Err(code) => return Ok(Err(code)),
