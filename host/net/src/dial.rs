@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::grant::Purpose;
+use crate::proxy::Way;
 use crate::resolve::{permit, resolve};
 use crate::session::{Run, add, fail, io_failure};
 use crate::stream::{Metered, Stream};
@@ -54,15 +55,17 @@ impl Connection {
         if let Some(time) = resolved.time {
             add(&mut timings, Phase::Resolve, time);
         }
+        let way = Way::of(run).await?;
         run.take_connection(to)?;
         let begun = Instant::now();
-        let dialled = run.within(Phase::Connect, to, dial(&resolved.addresses, to)).await;
+        let reaching = reach(run, way.as_ref(), &resolved.addresses, to);
+        let reached = run.within(Phase::Connect, to, reaching).await;
         let time = begun.elapsed();
         add(&mut timings, Phase::Connect, time);
         run.spend(Phase::Connect, time);
-        let (tcp, remote) = dialled??;
+        let (metered, remote) = reached??;
         let peer = Endpoint::new(resolved.host.to_string(), to.port);
-        Ok(Self::over(run, tcp, remote, peer, opened, timings))
+        Ok(Self::over(run, metered, remote, peer, opened, timings))
     }
 
     /// Connects to an address that somebody found out by himself: one that the grant names, or to which a name led in this run that it
@@ -70,27 +73,28 @@ impl Connection {
     pub(crate) async fn open_at(run: &Arc<Run>, to: SocketAddr) -> Result<Self, Failure> {
         let opened = Instant::now();
         permit(run, to).await?;
+        let way = Way::of(run).await?;
         run.take_connection(&to)?;
         let peer = Endpoint::new(to.ip().to_string(), to.port());
         let begun = Instant::now();
-        let dialled = run.within(Phase::Connect, &to, dial(&[to], &peer)).await;
+        let reached = run.within(Phase::Connect, &to, reach(run, way.as_ref(), &[to], &peer)).await;
         let time = begun.elapsed();
         run.spend(Phase::Connect, time);
-        let (tcp, remote) = dialled??;
+        let (metered, remote) = reached??;
         let timings = Timings { connect: Some(time), ..Timings::default() };
-        Ok(Self::over(run, tcp, remote, peer, opened, timings))
+        Ok(Self::over(run, metered, remote, peer, opened, timings))
     }
 
     fn over(
         run: &Arc<Run>,
-        tcp: TcpStream,
+        metered: Metered,
         remote: SocketAddr,
         peer: Endpoint,
         opened: Instant,
         timings: Timings,
     ) -> Self {
         run.note_remote(remote);
-        let stream = Stream::Plain(Metered { tcp, tally: run.tally.clone() });
+        let stream = Stream::Plain(metered);
         Self {
             run: run.clone(),
             stream,
@@ -153,8 +157,15 @@ impl Connection {
         written?.map_err(|e| io_failure(&e, Phase::Send, &self.peer))
     }
 
-    /// Turns the stream into TLS in place: implicit TLS, or after a STARTTLS dialogue. Once per connection.
+    /// Turns the stream into TLS in place: implicit TLS, or after a STARTTLS dialogue. Once per connection. What the options leave
+    /// open is as the session's route says.
     pub async fn secure(&mut self, options: TlsOptions) -> Result<TlsSession, Failure> {
+        let options = self.run.route.tls.beneath(options);
+        self.secure_as(options).await
+    }
+
+    /// The same with exactly these options.
+    pub(crate) async fn secure_as(&mut self, options: TlsOptions) -> Result<TlsSession, Failure> {
         let metered = match std::mem::replace(&mut self.stream, Stream::Gone) {
             Stream::Plain(metered) => metered,
             other => {
@@ -231,8 +242,27 @@ fn reading(timings: &Timings) -> Phase {
     if timings.first_byte.is_none() { Phase::FirstByte } else { Phase::Transfer }
 }
 
+/// The first of the addresses that answers, or that the session's proxy opens a way to.
+async fn reach(
+    run: &Run,
+    way: Option<&Way<'_>>,
+    addresses: &[SocketAddr],
+    to: &Endpoint,
+) -> Result<(Metered, SocketAddr), Failure> {
+    match way {
+        Some(way) => way.open(addresses, to).await,
+        None => {
+            let (tcp, remote) = dial(addresses, to).await?;
+            Ok((Metered { tcp, tally: run.tally.clone() }, remote))
+        }
+    }
+}
+
 /// The first of the addresses that answers; the first failure when none does.
-async fn dial(addresses: &[SocketAddr], to: &Endpoint) -> Result<(TcpStream, SocketAddr), Failure> {
+pub(crate) async fn dial(
+    addresses: &[SocketAddr],
+    to: &Endpoint,
+) -> Result<(TcpStream, SocketAddr), Failure> {
     let mut waiting = addresses.iter().copied();
     let mut running = FuturesUnordered::new();
     let mut failed = None;

@@ -22,7 +22,7 @@ pub struct Grant {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ceiling {
     /// Opens what is always denied: `127.0.0.0/8`, `::1`, `127.0.0.1:5432`. The name `localhost` stands for 127.0.0.1 and ::1;
-    /// every other name opens nothing but the control plane's own host. Metadata addresses are opened only by a rule that is
+    /// every other name opens nothing but the control plane's own host. A proxy is used only where one of these rules names it. Metadata addresses are opened only by a rule that is
     /// exactly that address.
     pub allow: Vec<Rule>,
     /// Host and port of the control plane: denied to checks, by name and by each of its addresses, until a rule names exactly
@@ -37,6 +37,9 @@ pub enum Purpose {
     Target,
     /// [`Grant::resolvers`].
     Resolver,
+    /// [`Ceiling::allow`]: where a connection ends that goes through a proxy, only the proxy knows, so only the machine's operator
+    /// may name one.
+    Proxy,
 }
 
 /// A refusal, in words that name the line to add.
@@ -180,6 +183,7 @@ impl Policy<'_> {
         match purpose {
             Purpose::Target => &self.grant.targets,
             Purpose::Resolver => &self.grant.resolvers,
+            Purpose::Proxy => &self.ceiling.allow,
         }
     }
 
@@ -196,6 +200,11 @@ impl Policy<'_> {
             Purpose::Resolver => {
                 format!(
                     "{leads} is not among this monitor's name servers; name it as server in the monitor's config"
+                )
+            }
+            Purpose::Proxy => {
+                format!(
+                    "{leads} is not a proxy that this agent's operator opened; start the agent with --allow {at}"
                 )
             }
         })

@@ -10,7 +10,8 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts,
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig,
+    ResolverOpts,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
@@ -21,6 +22,7 @@ use crate::address::canonical;
 use crate::error::Error;
 use crate::grant::{Policy, Purpose, Refusal};
 use crate::host::Host;
+use crate::route::Route;
 use crate::session::{Run, control_addresses, fail, io_failure};
 use crate::types::{Cause, Endpoint, Failure, Family, Phase};
 
@@ -47,13 +49,25 @@ pub(crate) struct Resolved {
 
 impl Resolver {
     pub(crate) fn new(given: Option<Vec<SocketAddr>>) -> Result<Self, Error> {
-        let (config, mut options) = match given {
-            Some(servers) => {
-                let servers = servers.into_iter().map(name_server).collect();
-                (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
-            }
+        let (config, options) = match given {
+            Some(servers) => (asking(servers), ResolverOpts::default()),
             None => system(),
         };
+        Self::built(config, options)
+    }
+
+    /// That of a session, where its route names name servers: nobody else's word counts then, `/etc/hosts` included.
+    pub(crate) fn of(route: &Route) -> Option<Result<Self, Error>> {
+        let options = || {
+            let mut options = ResolverOpts::default();
+            options.use_hosts_file = ResolveHosts::Never;
+            options
+        };
+        let servers = &route.name_servers;
+        (!servers.is_empty()).then(|| Self::built(asking(servers.clone()), options()))
+    }
+
+    fn built(config: ResolverConfig, mut options: ResolverOpts) -> Result<Self, Error> {
         // Every run measures its own lookup, so nothing is cached here; a session remembers what it asked.
         options.cache_size = 0;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
@@ -133,7 +147,14 @@ pub(crate) async fn resolve(
     let policy = Policy { control: &control, ..known };
     let decision = policy.decide(purpose, &host, to.port, &all).map_err(|refusal| run.denied(refusal))?;
     decision.denials.iter().for_each(|refusal| run.note_denial(refusal));
-    let best = in_turns(&decision.allowed, family).take(MOST_ADDRESSES);
+    let (family, most) = match purpose {
+        Purpose::Proxy => (family, MOST_ADDRESSES),
+        Purpose::Target | Purpose::Resolver => {
+            let most = if run.route.first_only { 1 } else { MOST_ADDRESSES };
+            (if family == Family::Any { run.route.family } else { family }, most)
+        }
+    };
+    let best = in_turns(&decision.allowed, family).take(most);
     let addresses: Vec<_> = best.map(|ip| SocketAddr::new(ip, to.port)).collect();
     if addresses.is_empty() {
         let wanted = if family == Family::V4 { "IPv4" } else { "IPv6" };
@@ -157,7 +178,13 @@ pub(crate) async fn look_up(run: &Run, host: &str) -> Result<Vec<IpAddr>, Failur
     if found.as_ref().map_or(true, |(_, asked)| *asked) {
         run.spend(Phase::Resolve, begun.elapsed());
     }
-    Ok(found?.0.to_vec())
+    let found = found?.0;
+    Ok(match (run.route.family, run.route.first_only) {
+        (Family::Any, false) => found.to_vec(),
+        (family, first_only) => {
+            in_turns(&found, family).take(if first_only { 1 } else { MOST_ADDRESSES }).collect()
+        }
+    })
 }
 
 /// Whether an address may be dialled by itself: a rule names it, or a name was looked up in this run that leads to it and may be dialled
@@ -184,6 +211,12 @@ pub(crate) async fn permit(run: &Run, to: SocketAddr) -> Result<(), Failure> {
 
 /// What the session knows of the name; asks when it knows nothing. Says whether it asked.
 async fn remembered(run: &Run, name: &str, absolute: bool) -> Result<(Arc<[IpAddr]>, bool), Failure> {
+    if let Some((_, ip)) = run.route.pinned.as_ref().filter(|(pinned, _)| pinned == name) {
+        let addresses: Arc<[IpAddr]> = Arc::from([*ip]);
+        run.names.0.lock().await.insert(name.to_owned(), addresses.clone());
+        return Ok((addresses, false));
+    }
+    let resolver = name_servers(run).await?;
     run.within(Phase::Resolve, &name, async {
         let mut names = run.names.0.lock().await;
         if let Some(addresses) = names.get(name) {
@@ -191,8 +224,7 @@ async fn remembered(run: &Run, name: &str, absolute: bool) -> Result<(Arc<[IpAdd
         }
         run.take_lookup(name)?;
         let asked = if absolute { format!("{name}.") } else { name.to_owned() };
-        let addresses =
-            run.shared.resolver.lookup(&asked).await.map_err(|error| lookup_failure(name, &error))?;
+        let addresses = resolver.lookup(&asked).await.map_err(|error| lookup_failure(name, &error))?;
         if addresses.is_empty() {
             return Err(fail(Cause::Dns(0), Phase::Resolve, format!("{name} has no address")));
         }
@@ -201,6 +233,26 @@ async fn remembered(run: &Run, name: &str, absolute: bool) -> Result<(Arc<[IpAdd
         Ok((addresses, true))
     })
     .await?
+}
+
+/// The name servers of the session: the process' own, or those of its route once the grant was asked for each.
+pub(crate) async fn name_servers(run: &Run) -> Result<&Resolver, Failure> {
+    let own = match &run.resolver {
+        None => return Ok(&run.shared.resolver),
+        Some(Ok(own)) => own,
+        Some(Err(error)) => {
+            let message = format!("the monitor's name servers cannot be asked: {error}");
+            return Err(fail(Cause::Other(message.clone()), Phase::Resolve, message));
+        }
+    };
+    for server in &own.servers {
+        let control = run.within(Phase::Resolve, server, control_addresses(run, server.port())).await?;
+        let policy = Policy { grant: &run.grant, ceiling: &run.shared.ceiling, control: &control };
+        policy
+            .decide(Purpose::Resolver, &Host::Address(server.ip()), server.port(), &[server.ip()])
+            .map_err(|refusal| run.denied(refusal))?;
+    }
+    Ok(own)
 }
 
 fn lookup_failure(name: &str, error: &NetError) -> Failure {
@@ -263,6 +315,10 @@ fn system() -> (ResolverConfig, ResolverOpts) {
         let local = name_server(([127, 0, 0, 1], 53).into());
         (ResolverConfig::from_name_servers(vec![local]), ResolverOpts::default())
     })
+}
+
+fn asking(servers: Vec<SocketAddr>) -> ResolverConfig {
+    ResolverConfig::from_name_servers(servers.into_iter().map(name_server).collect())
 }
 
 fn name_server(at: SocketAddr) -> NameServerConfig {

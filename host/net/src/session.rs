@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use crate::datagram::Datagrams;
 use crate::dial::Connection;
 use crate::error::Error;
-use crate::grant::{Ceiling, Grant, Refusal};
+use crate::grant::{Ceiling, Grant, Purpose, Refusal};
 use crate::resolve::{Names, Resolver};
+use crate::route::Route;
 use crate::tls::{self, Roots};
 use crate::types::{
     Answer, Budget, Cause, Endpoint, Failure, Family, Hidden, Measured, NoToken, Phase, Question, Request,
@@ -57,9 +58,16 @@ impl Network {
 
     /// Begins a run that may reach what `grant` says, use what `budget` says, and ends at `deadline`.
     pub fn session(&self, grant: Grant, budget: Budget, deadline: Instant) -> Session {
+        self.session_by(Route::default(), grant, budget, deadline)
+    }
+
+    /// The same, going its own way.
+    pub fn session_by(&self, route: Route, grant: Grant, budget: Budget, deadline: Instant) -> Session {
         let tally = Tally { limit: budget.received, ..Tally::default() };
         let run = Run {
             shared: self.shared.clone(),
+            resolver: Resolver::of(&route),
+            route,
             grant,
             budget,
             deadline,
@@ -115,6 +123,12 @@ impl Session {
         Datagrams::open(&self.run, v6)
     }
 
+    /// The addresses of a target that may be dialled, best first.
+    pub async fn addresses(&self, to: &Endpoint) -> Result<Vec<IpAddr>, Failure> {
+        let resolved = crate::resolve::resolve(&self.run, to, Family::Any, Purpose::Target).await?;
+        Ok(resolved.addresses.iter().map(SocketAddr::ip).collect())
+    }
+
     /// Makes an HTTP exchange, redirects included; each hop is a fresh connection and asks the grant anew.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         crate::http::send(&self.run, request).await
@@ -147,6 +161,9 @@ impl fmt::Debug for Session {
 /// What every exchange of a session shares.
 pub(crate) struct Run {
     pub(crate) shared: Arc<Shared>,
+    /// That of the route's name servers, where it names some.
+    pub(crate) resolver: Option<Result<Resolver, Error>>,
+    pub(crate) route: Route,
     pub(crate) grant: Grant,
     pub(crate) budget: Budget,
     pub(crate) deadline: Instant,

@@ -251,7 +251,7 @@ pub struct TlsOptions {
     pub max_version: Option<String>,
     /// Certificate authorities instead of the system's: PEM text, or the path of a PEM file on this machine.
     pub ca: Option<String>,
-    /// Name of a client identity that the operator configured; none can be configured yet.
+    /// Name of a client identity: "monitor" is the one of the session's route, which is shown in any case where no other is named.
     pub client_identity: Option<String>,
     /// What becomes of a peer that cannot be verified.
     pub trust: Trust,

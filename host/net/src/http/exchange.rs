@@ -168,7 +168,7 @@ impl Line {
         if hop.url.scheme() == "https" {
             let mut options = hop.tls.clone();
             options.alpn = versions.alpn();
-            session = Some(connection.secure(options).await?);
+            session = Some(connection.secure_as(options).await?);
         }
         let opened = connection.timings();
         for (phase, time) in [

@@ -51,7 +51,8 @@ impl Hop {
         Ok(Self { method, url, headers, body, tls, redirected: false, purpose })
     }
 
-    /// The hop that a redirect leads to. Credentials, a configured Host and a configured server name stay with their origin.
+    /// The hop that a redirect leads to. Credentials, client certificate, a configured Host and a configured server name stay with
+    /// their origin.
     pub(crate) fn follow(&self, status: u16, location: &str) -> Result<Self, Mistake> {
         let redirects = format!("{} redirects to", self.endpoint());
         let url = self.url.join(location).map_err(|e| text(format!("{redirects} what is not a URL: {e}")))?;
@@ -76,6 +77,7 @@ impl Hop {
         if next.url.origin() != self.url.origin() {
             next.headers.retain(|header| !header.sensitive && !is_any(&header.name, &BOUND_TO_ORIGIN));
             next.tls.server_name = None;
+            next.tls.client_identity = None;
         }
         Ok(next)
     }
@@ -200,7 +202,11 @@ mod tests {
             body: Vec::new(),
             versions: Vec::new(),
             family: Family::Any,
-            tls: Some(TlsOptions { server_name: Some("sni.example".to_owned()), ..TlsOptions::default() }),
+            tls: Some(TlsOptions {
+                server_name: Some("sni.example".to_owned()),
+                client_identity: Some("monitor".to_owned()),
+                ..TlsOptions::default()
+            }),
             max_redirects: 1,
             max_body: 1,
         }
@@ -241,6 +247,7 @@ mod tests {
             let next = hop("https://a.example/x").follow(307, location).unwrap();
             assert_eq!(next.headers.len(), if stays { 3 } else { 1 }, "{location}");
             assert_eq!(next.tls.server_name.is_some(), stays, "{location}");
+            assert_eq!(next.tls.client_identity.is_some(), stays, "{location}");
             let back = next.follow(307, "https://a.example/").unwrap();
             assert_eq!(back.headers.len(), next.headers.len(), "what was dropped stays dropped");
         }

@@ -35,6 +35,7 @@ pub(crate) async fn send_for(
         Mistake::Host(words) => run.denied(Refusal(words)),
         Mistake::Text(words) => refused(words),
     })?;
+    hop.tls = run.route.tls.beneath(hop.tls);
     let versions = Versions::parse(&request.versions).map_err(refused)?;
     let max_body = u64::from(request.max_body).min(run.tally.body_left(run.budget.body));
     let max_body = usize::try_from(max_body).unwrap_or(usize::MAX);

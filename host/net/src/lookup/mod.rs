@@ -19,7 +19,7 @@ pub(crate) use validate::validate;
 use crate::grant::{Policy, Purpose};
 use crate::host::{canonical_name, split_port};
 use crate::record::{absolute, entries, kind};
-use crate::resolve::resolve;
+use crate::resolve::{name_servers, resolve};
 use crate::session::{Run, fail};
 use crate::types::{Answer, Cause, Endpoint, Failure, Family, Phase, Question, TlsOptions, Transport};
 
@@ -126,7 +126,7 @@ impl Route {
             return read(&carried.bytes, message, carried.server, carried.elapsed);
         }
         let servers = match &self.server {
-            None => run.shared.resolver.servers.clone(),
+            None => name_servers(run).await?.servers.clone(),
             Some(server) => resolve(run, server, Family::Any, Purpose::Resolver).await?.addresses,
         };
         let mut failed = None;

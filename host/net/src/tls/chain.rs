@@ -81,7 +81,7 @@ impl Roots {
 
 /// The whole file. The kernel's own (/proc) say that they are empty and are not read at all; the bound holds for what is read,
 /// not for what the disk says.
-async fn file(path: &str) -> Option<Vec<u8>> {
+pub(super) async fn file(path: &str) -> Option<Vec<u8>> {
     let about = tokio::fs::metadata(path).await.ok()?;
     if !about.is_file() || about.len() == 0 {
         return None;

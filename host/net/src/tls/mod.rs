@@ -3,6 +3,7 @@
 
 mod certificate;
 mod chain;
+mod identity;
 mod verify;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use certificate::Certificate;
 pub(crate) use chain::Roots;
 
 use crate::host::Host;
+use crate::route;
 use crate::session::{Run, fail, io_failure};
 use crate::stream::Metered;
 use crate::types::{Cause, Defect, Endpoint, Failure, Phase, Revocation, TlsOptions, Trust};
@@ -47,16 +49,28 @@ pub(crate) async fn handshake(
     options: &TlsOptions,
 ) -> Result<(TlsStream<Metered>, TlsSession), Failure> {
     let refused = |message: String| fail(Cause::Invalid(message.clone()), Phase::Handshake, message);
-    if let Some(identity) = &options.client_identity {
-        return Err(refused(format!("the agent has no client identity {identity:?}; leave it out")));
-    }
+    let identity = match (options.client_identity.as_deref(), &run.route.tls.identity) {
+        (None, _) => None,
+        (Some(route::Tls::IDENTITY), Some(own)) => {
+            let reading = identity::certified(own);
+            Some(run.within(Phase::Handshake, peer, reading).await?.map_err(refused)?)
+        }
+        (Some(route::Tls::IDENTITY), None) => {
+            let wanted = "add tls.cert and tls.key to the monitor";
+            return Err(refused(format!("the monitor has no client certificate; {wanted}")));
+        }
+        (Some(other), _) => {
+            return Err(refused(format!("the agent has no client identity {other:?}; leave it out")));
+        }
+    };
+    let shows = identity.is_some();
     let name = server_name(options.server_name.as_deref().unwrap_or(&peer.host)).map_err(refused)?;
     let versions = versions(options).map_err(refused)?;
     let roots = match &options.ca {
         Some(ca) => run.within(Phase::Handshake, peer, Roots::given(ca)).await?.map_err(refused)?,
         None => run.shared.roots.clone(),
     };
-    let verifier = Arc::new(Verifier::new(options.trust, roots));
+    let verifier = Arc::new(Verifier::new(options.trust, roots, identity));
     let config = config(&verifier, &versions, &options.alpn)
         .map_err(|e| refused(format!("cannot set up TLS: {e}")))?;
     let shaking = TlsConnector::from(Arc::new(config)).connect(name, stream);
@@ -65,6 +79,7 @@ pub(crate) async fn handshake(
         Err(error) => {
             return Err(match verifier.defects().split_first() {
                 Some((first, others)) if options.trust == Trust::Required => untrusted(peer, first, others),
+                _ if verifier.was_asked() && is_alert(&error) && shows => identity_refused(peer),
                 _ if verifier.was_asked() && is_alert(&error) => no_identity(peer),
                 _ => io_failure(&error, Phase::Handshake, peer),
             });
@@ -139,6 +154,12 @@ fn is_alert(error: &std::io::Error) -> bool {
 
 fn no_identity(peer: &Endpoint) -> Failure {
     let message = format!("{peer} asks for a client certificate, and none is configured");
+    fail(Cause::Tls("alert".to_owned()), Phase::Handshake, message)
+}
+
+fn identity_refused(peer: &Endpoint) -> Failure {
+    let message =
+        format!("{peer} asks for a client certificate, and does not take the one that it was shown");
     fail(Cause::Tls("alert".to_owned()), Phase::Handshake, message)
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
     found: Mutex<Found>,
     asked: AtomicBool,
+    /// What this side shows.
+    identity: Option<Arc<CertifiedKey>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,9 +33,10 @@ struct Found {
 }
 
 impl Verifier {
-    pub(crate) fn new(trust: Trust, roots: Roots) -> Self {
+    pub(crate) fn new(trust: Trust, roots: Roots, identity: Option<Arc<CertifiedKey>>) -> Self {
         let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-        Self { trust, roots, algorithms, found: Mutex::default(), asked: AtomicBool::new(false) }
+        let asked = AtomicBool::new(false);
+        Self { trust, roots, algorithms, found: Mutex::default(), asked, identity }
     }
 
     /// Every defect found so far.
@@ -124,15 +127,15 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Has no certificate to give, and remembers being asked.
+/// Remembers being asked.
 impl ResolvesClientCert for Verifier {
     fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.asked.store(true, Ordering::Relaxed);
-        None
+        self.identity.clone()
     }
 
     fn has_certs(&self) -> bool {
-        false
+        self.identity.is_some()
     }
 }
 

@@ -29,7 +29,7 @@ use crate::tcp::black_hole;
 use crate::tls::Authority;
 
 /// Listens on one port over both transports.
-async fn server() -> SocketAddr {
+pub(crate) async fn server() -> SocketAddr {
     let (tcp, udp) = loop {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()).await {
