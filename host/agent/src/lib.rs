@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+pub mod attempt;
 mod clock;
 mod config;
 mod directory;
@@ -20,11 +21,13 @@ mod error;
 mod found;
 pub mod health;
 mod identity;
+mod judged;
 mod monitors;
 mod parts;
 mod record;
 mod recorder;
 mod restarts;
+mod retries;
 mod runner;
 mod schedule;
 mod secrets;

@@ -11,7 +11,9 @@ use sandbox::bundled::Plugins;
 use serde_json::Value;
 use wire::MonitorId;
 use wire::config::{Assignment, Configuration};
+use wire::manner::Manner;
 
+use crate::attempt;
 use crate::schedule::{SHORTEST, Wanted};
 
 /// All monitors of one configuration.
@@ -30,6 +32,8 @@ pub(crate) struct Monitor {
     pub(crate) timeout: Duration,
     /// Of the assignment.
     pub(crate) digest: String,
+    /// How it is run, whatever its check.
+    pub(crate) manner: Manner,
     /// What a run needs.
     pub(crate) work: Result<Work, Broken>,
 }
@@ -45,6 +49,10 @@ pub(crate) struct Work {
     pub(crate) grant: net::Grant,
     /// What `config` refers to.
     pub(crate) secrets: BTreeSet<String>,
+    /// What the manner refers to, which the plugin has no part in.
+    pub(crate) own_secrets: BTreeSet<String>,
+    /// The names that `config` dials.
+    pub(crate) targets: Vec<net::Endpoint>,
 }
 
 /// Why a monitor cannot run.
@@ -91,6 +99,7 @@ fn monitor(assignment: Assignment, plugins: &Plugins) -> Monitor {
         work: work(&assignment, plugins),
         name: assignment.name,
         digest: assignment.digest,
+        manner: assignment.manner,
     }
 }
 
@@ -108,9 +117,12 @@ fn work(assignment: &Assignment, plugins: &Plugins) -> Result<Work, Broken> {
         .find(&assignment.check)
         .map_err(|unknown| Broken { code: "plugin.unknown", summary: unknown.to_string() })?;
     let config = plugin.schema.complete(&assignment.config).map_err(|m| Broken::mistakes(&m))?;
-    let grant = plugin.schema.grant(&config, &assignment.allow).map_err(|m| Broken::mistakes(&m))?;
+    let mut grant = plugin.schema.grant(&config, &assignment.allow).map_err(|m| Broken::mistakes(&m))?;
+    grant.resolvers.extend(attempt::name_servers(&assignment.manner));
     let secrets = plugin.schema.secret_names(&config);
-    Ok(Work { plugin: plugin.clone(), config, grant, secrets })
+    let own_secrets = assignment.manner.secret_names();
+    let targets = attempt::targets(plugin, &config);
+    Ok(Work { plugin: plugin.clone(), config, grant, secrets, own_secrets, targets })
 }
 
 impl Broken {
@@ -141,6 +153,7 @@ mod tests {
             timeout_ms,
             config: Value::Null,
             allow: Vec::new(),
+            manner: Manner::default(),
             labels: Default::default(),
             digest: "d".into(),
         }

@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{sleep, timeout};
 use wire::config::Configuration;
 
+use crate::attempt::Attempts;
 use crate::health::{self, Doing, Healthy};
 use crate::identity::Identity;
 use crate::identity::keeper::Keeper;
@@ -76,7 +77,7 @@ impl Parts {
             Tokens::new(settings, client.clone(), keeper, uplink.sessions(), said, pushes.subscribe());
         let results = Recorder::new(spool.clone());
         let runner = Arc::new(Runner {
-            sandbox,
+            attempts: Attempts::new(sandbox),
             recorder: results.clone(),
             secrets: secrets::Source::new(settings.secrets_dir.clone()),
             concurrency: settings.concurrency.max(1),
@@ -275,7 +276,7 @@ fn sandbox(settings: &Settings) -> Result<Sandbox, Error> {
     let new = |cache: Option<PathBuf>| {
         let network = net::Settings { ceiling: ceiling.clone(), resolver: settings.resolver.clone() };
         let settings = sandbox::Settings {
-            slots: u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX),
+            slots: u32::try_from(settings.concurrency.max(1) + Attempts::BESIDE).unwrap_or(u32::MAX),
             cache,
             compiler: settings.compiler.clone(),
             large: settings.large_plugins.clone(),

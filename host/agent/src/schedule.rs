@@ -37,6 +37,8 @@ pub(crate) struct Due {
     pub(crate) missed: u64,
     /// Of whoever waits for it, when it was asked for beside the plan.
     pub(crate) request: Option<Uuid>,
+    /// Whether it is beside the plan: whoever asks wants to know how it is now, and the next plan comes soon.
+    pub(crate) asked: bool,
 }
 
 /// All plans of one agent.
@@ -138,7 +140,7 @@ impl Schedule {
         let Asked { monitor, request, at } = self.asked.remove(asked)?;
         self.asked_from = now + ASKED_EVERY;
         self.running.insert(monitor);
-        Some(Due { monitor, planned: at, missed: 0, request })
+        Some(Due { monitor, planned: at, missed: 0, request, asked: true })
     }
 
     /// The first whose monitor does not run.
@@ -163,7 +165,7 @@ impl Schedule {
             let missed = std::mem::take(&mut plan.missed);
             // It says what a run beside the plan would, and leaves the place to a monitor that runs more rarely.
             self.asked.retain(|asked| asked.monitor != monitor || asked.request.is_some());
-            return Some(Due { monitor, planned, missed, request: None });
+            return Some(Due { monitor, planned, missed, request: None, asked: false });
         }
         None
     }

@@ -107,6 +107,7 @@ fn assignment(monitor: &Monitor) -> Assignment {
         timeout_ms: monitor.timeout_ms,
         config: spec.config.clone(),
         allow: spec.allow.clone(),
+        manner: monitor.manner.clone(),
         labels: spec.labels.clone(),
         digest: monitor.digest(),
     }

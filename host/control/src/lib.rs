@@ -17,6 +17,7 @@ mod herd;
 mod identity;
 mod ingest;
 mod judge;
+mod maintenance;
 mod monitors;
 mod page;
 mod pushes;
@@ -31,6 +32,7 @@ mod warnings;
 
 pub use api::openapi;
 pub use error::Error;
+pub use monitors::manner;
 pub use serve::serve;
 pub use settings::{Settings, Tls};
 pub use store::Error as StoreError;

@@ -82,10 +82,14 @@ async fn ask(stream: &mut Metered, proxy: &Proxy, address: SocketAddr) -> Result
     // Only the number is told: the rest is the proxy's own words, and it knows a password.
     match status(&head) {
         Some(200..=299) => Ok(()),
-        Some(407) if proxy.credentials.is_none() => {
-            Err(refusal(proxy, "it wants a user and a password (407): add proxy.user and proxy.password"))
-        }
-        Some(407) => Err(refusal(proxy, "it wants another user or password (407)")),
+        // tinyproxy says 401 where it means 407.
+        Some(code @ (401 | 407)) => Err(refusal(
+            proxy,
+            &match proxy.credentials {
+                None => format!("it wants a user and a password ({code}): add proxy.user and proxy.password"),
+                Some(_) => format!("it wants another user or password ({code})"),
+            },
+        )),
         Some(code) => Err(refusal(proxy, &format!("it answered {code} and opens no way to {address}"))),
         None => Err(refusal(proxy, "it does not speak HTTP")),
     }

@@ -33,7 +33,8 @@ pub(crate) struct Args {
     setup_token_file: Option<PathBuf>,
     /// Let checks reach an address that is always denied (loopback, link-local, metadata, multicast, the control plane)
     ///
-    /// An address, a range or one with a port: "127.0.0.0/8", "::1", "127.0.0.1:5432". Repeatable; separated by commas in the variable.
+    /// An address, a range or one with a port: "127.0.0.0/8", "::1", "127.0.0.1:5432". A proxy that monitors may go through is named here
+    /// too: "proxy.internal:3128". Repeatable; separated by commas in the variable.
     #[arg(long, env = "PICKET_ALLOW", hide_env_values = true, value_delimiter = ',', value_name = "RULE")]
     allow: Vec<net::Rule>,
     /// Name server for checks, address:port, instead of the system's; repeatable

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::attempt::{self, Attempts};
 use sandbox::{Job, Limits, Mistake, Plugin, Secrets, Verdict};
+use wire::manner::Manner;
 
 use crate::failure::{Failure, exit};
 use crate::output;
@@ -35,6 +37,11 @@ pub(crate) struct Args {
     /// YAML or JSON file with the configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Set a field that every monitor may have: --monitor ip_family=v6 --monitor tls.ca=/etc/ssl/ours.pem
+    ///
+    /// Of degraded_after, ip_family, address_mode, resolver, proxy, tls and invert. A proxy beyond loopback needs --allow. Repeatable.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = config::setting)]
+    monitor: Vec<config::Setting>,
     /// Also let it reach this target, or an address that is always denied
     ///
     /// A name, an address or a range, with or without a port: "10.0.0.1", "*.example.com:443", "169.254.169.254". Repeatable; separated by commas in the variable.
@@ -85,6 +92,7 @@ async fn made(args: Args) -> Result<u8, Failure> {
 
 async fn once(args: Args) -> Result<Made, Failure> {
     let network = network(args.allow.clone())?;
+    let manner = manner(&args)?;
     let sandbox = plugin::sandbox(network)?;
     let plugin = plugin::load(&sandbox, &args.check, args.plugins.as_deref()).await?;
     let document = args.config.as_deref().map(Document::read).transpose()?;
@@ -92,8 +100,12 @@ async fn once(args: Args) -> Result<Made, Failure> {
     let written = config::with_settings(written, &args.set, &plugin.description.config_schema)
         .map_err(|mistake| Failure::text(exit::DATA, mistake))?;
     let place = |at: &str| document.as_ref().map(|d| d.place(at));
-    match job(&plugin, &written, &args).await {
-        Ok(job) => Ok(Made::of(sandbox.run(&plugin, job).await, &plugin.digest)),
+    match job(&plugin, &written, &manner, &args).await {
+        Ok(job) => {
+            let targets = attempt::targets(&plugin, &job.config);
+            let report = Attempts::new(sandbox).make(&plugin, job, &manner, &targets).await;
+            Ok(Made::of(report, &plugin.digest))
+        }
         Err(refusal) => Ok(Made::refused(&refusal, &args.set, place, &plugin.digest)),
     }
 }
@@ -110,16 +122,38 @@ impl From<Vec<Mistake>> for Refusal {
     }
 }
 
+/// What a monitor would say beside its check.
+fn manner(args: &Args) -> Result<Manner, Failure> {
+    let refused = |words: String| Failure::text(exit::DATA, format!("--monitor: {words}"));
+    let fields = config::with_settings(serde_json::json!({}), &args.monitor, &config::of_monitors());
+    let fields = fields.map_err(refused)?;
+    let fields = fields.as_object().cloned().unwrap_or_default();
+    control::manner(&fields, args.timeout).map_err(|mistakes| {
+        let sentence = |mistake: wire::Mistake| {
+            let key = mistake.at.trim_start_matches('/').replace('/', ".");
+            if key.is_empty() { mistake.message } else { format!("{key}: {}", mistake.message) }
+        };
+        refused(mistakes.into_iter().map(sentence).collect::<Vec<_>>().join("; "))
+    })
+}
+
 /// What to run.
-async fn job(plugin: &Arc<Plugin>, written: &serde_json::Value, args: &Args) -> Result<Job, Refusal> {
+async fn job(
+    plugin: &Arc<Plugin>,
+    written: &serde_json::Value,
+    manner: &Manner,
+    args: &Args,
+) -> Result<Job, Refusal> {
     let config = plugin.schema.complete(written)?;
     let allow: Vec<String> = args.allow.iter().map(ToString::to_string).collect();
-    let grant = plugin.schema.grant(&config, &allow)?;
+    let mut grant = plugin.schema.grant(&config, &allow)?;
+    grant.resolvers.extend(attempt::name_servers(manner));
     // A validator that breaks will break in the run too, where a fault has its place.
     let mistakes = plugin.validate(&config).await.unwrap_or_default();
     if !mistakes.is_empty() {
         return Err(mistakes.into());
     }
+    let own = secrets(manner.secret_names())?;
     let secrets = secrets(plugin.schema.secret_names(&config))?;
     Ok(Job {
         monitor: plugin.description.name.clone(),
@@ -127,6 +161,7 @@ async fn job(plugin: &Arc<Plugin>, written: &serde_json::Value, args: &Args) -> 
         attempt: 1,
         timeout: args.timeout,
         grant,
+        route: attempt::route(manner, &own),
         secrets,
         limits: Limits::default(),
     })

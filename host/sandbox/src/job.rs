@@ -22,6 +22,8 @@ pub struct Job {
     pub timeout: Duration,
     /// What may be reached.
     pub grant: net::Grant,
+    /// How it is gone to.
+    pub route: net::Route,
     /// The secrets that the configuration names, with their bytes.
     pub secrets: Secrets,
     /// The bounds.

@@ -137,6 +137,13 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// The network of its runs.
+    pub fn network(&self) -> &net::Network {
+        &self.inner.network
+    }
+}
+
 impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sandbox").field("settings", &self.inner.settings).finish_non_exhaustive()

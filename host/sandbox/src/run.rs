@@ -43,7 +43,8 @@ impl Sandbox {
         let Ok(_slot) = self.inner.slots.try_acquire() else { return Report::fault(Fault::Exhausted) };
         let deadline = tokio::time::Instant::now() + job.timeout;
         let limits = Limits { memory: job.limits.memory.min(SLOT_MEMORY), ..job.limits };
-        let world = world(self.inner.network.session(job.grant, limits.budget(), deadline));
+        let session = self.inner.network.session_by(job.route, job.grant, limits.budget(), deadline);
+        let world = world(session);
         let mut store = self.store(&limits, Some(Arc::clone(&world)), job.secrets);
         let context = wit::Context {
             config: job.config.to_string(),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::MonitorId;
+use crate::manner::Manner;
 
 /// Answer to `GET /v1/config?wait=SECONDS`: with `If-None-Match` and a current ETag the answer waits up to that long for a change and
 /// is 304 when there was none. A version is whole; versions only grow.
@@ -36,9 +37,12 @@ pub struct Assignment {
     /// Targets beside those that `config` names: "host", "host:port", "*.example.com:443", "10.0.0.0/8", "10.0.0.0/8:5432".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
+    /// How it is run, whatever its check.
+    #[serde(default, skip_serializing_if = "Manner::is_plain")]
+    pub manner: Manner,
     /// For people and filters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// SHA-256 over check, configuration and allow, lower-case hexadecimal; stands in every result.
+    /// SHA-256 over check, configuration, allow and manner, lower-case hexadecimal; stands in every result.
     pub digest: String,
 }

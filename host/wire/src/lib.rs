@@ -8,6 +8,8 @@ pub mod config;
 pub mod enroll;
 pub mod event;
 pub mod ids;
+pub mod maintenance;
+pub mod manner;
 pub mod plugin;
 pub mod problem;
 pub mod push;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use agent::attempt::{self, Attempts};
 use sandbox::{Failure, Job, Limits, Outcome, Plugin, Sandbox, Secrets, Verdict};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -17,6 +18,7 @@ use crate::servers::Fleet;
 /// A sandbox, the components that were loaded, and the servers that were started.
 pub struct Bench {
     sandbox: Sandbox,
+    attempts: Attempts,
     loaded: Mutex<BTreeMap<PathBuf, Slot>>,
     fleet: Fleet,
     runtime: Runtime,
@@ -46,7 +48,8 @@ impl Bench {
         let sandbox =
             Sandbox::new(sandbox::Settings::default(), network).map_err(|error| error.to_string())?;
         drop(inside);
-        Ok(Self { sandbox, loaded: Mutex::default(), fleet: Fleet::default(), runtime })
+        let attempts = Attempts::new(sandbox.clone());
+        Ok(Self { sandbox, attempts, loaded: Mutex::default(), fleet: Fleet::default(), runtime })
     }
 
     /// Runs a case of a table with the component. An error says everything that is not as expected.
@@ -82,26 +85,32 @@ impl Bench {
             Ok(config) => config,
             Err(mistakes) => return Found::failure(Failure::InvalidConfig(mistakes)),
         };
-        let grant = match plugin.schema.grant(&config, &case.allow) {
+        let mut grant = match plugin.schema.grant(&config, &case.allow) {
             Ok(grant) => grant,
             Err(mistakes) => return Found::failure(Failure::InvalidConfig(mistakes)),
         };
-        let mut secrets = Secrets::new();
-        for name in plugin.schema.secret_names(&config) {
-            if let Some(text) = case.secrets.get(&name) {
-                secrets.insert(name, text.clone().into_bytes());
+        let manner = match control::manner(&case.monitor, case.timeout()) {
+            Ok(manner) => manner,
+            Err(mistakes) => {
+                let same = |m: wire::Mistake| sandbox::Mistake { at: m.at, message: m.message };
+                return Found::failure(Failure::InvalidConfig(mistakes.into_iter().map(same).collect()));
             }
-        }
+        };
+        grant.resolvers.extend(attempt::name_servers(&manner));
+        let route = attempt::route(&manner, &case.known(manner.secret_names()));
+        let secrets = case.known(plugin.schema.secret_names(&config));
+        let targets = attempt::targets(plugin, &config);
         let job = Job {
             monitor: "case".into(),
             config,
             attempt: 1,
             timeout: case.timeout(),
             grant,
+            route,
             secrets,
             limits: Limits::default(),
         };
-        match self.runtime.block_on(self.sandbox.run(plugin, job)).verdict {
+        match self.runtime.block_on(self.attempts.make(plugin, job, &manner, &targets)).verdict {
             Verdict::Outcome(outcome) => Found::outcome(outcome),
             Verdict::Failure(failure) => Found::failure(failure),
             Verdict::Fault(fault) => Found::error(fault.code(), fault.to_string()),
@@ -188,6 +197,17 @@ fn compare(expect: &Expect, found: &Found) -> String {
 }
 
 impl Case {
+    /// Those of these secrets that the case has.
+    fn known(&self, names: impl IntoIterator<Item = String>) -> Secrets {
+        let mut secrets = Secrets::new();
+        for name in names {
+            if let Some(text) = self.secrets.get(&name) {
+                secrets.insert(name, text.clone().into_bytes());
+            }
+        }
+        secrets
+    }
+
     /// 5 s unless it says "800ms" or "2s".
     fn timeout(&self) -> Duration {
         let text = self.timeout.as_deref().unwrap_or("5s");

@@ -19,6 +19,9 @@ pub struct Table {
     /// Beneath the configuration of every case.
     #[serde(default)]
     pub config: Map<String, Value>,
+    /// Beneath the monitor's own fields of every case.
+    #[serde(default)]
+    pub monitor: Map<String, Value>,
     /// Name to case. The name is a sentence.
     pub cases: BTreeMap<String, Case>,
 }
@@ -30,6 +33,9 @@ pub struct Case {
     /// What the monitor's owner would write.
     #[serde(default)]
     pub config: Map<String, Value>,
+    /// The fields that every monitor may have, whatever its check.
+    #[serde(default)]
+    pub monitor: Map<String, Value>,
     /// What `{"$secret": name}` stands for.
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
@@ -106,6 +112,9 @@ impl Table {
             for (key, value) in &table.config {
                 case.config.entry(key).or_insert_with(|| value.clone());
             }
+            for (key, value) in &table.monitor {
+                case.monitor.entry(key).or_insert_with(|| value.clone());
+            }
             for (name, value) in &table.secrets {
                 case.secrets.entry(name.clone()).or_insert_with(|| value.clone());
             }
@@ -135,7 +144,7 @@ impl Case {
     /// Fills every `${alias.field}` in configuration, secrets, targets, expected attributes and summary; an error names the
     /// placeholder that nobody has a value for.
     pub fn filled(mut self, known: &BTreeMap<String, String>) -> Result<Self, String> {
-        self.config.values_mut().try_for_each(|value| fill(value, known))?;
+        self.config.values_mut().chain(self.monitor.values_mut()).try_for_each(|value| fill(value, known))?;
         let expected = self.expect.attributes.values_mut().chain(&mut self.expect.summary_contains);
         for text in self.secrets.values_mut().chain(&mut self.allow).chain(expected) {
             *text = fill_text(text, known)?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use serde_json::Value;
 use servers::{
     Authority, BlackHole, Frames, Knot, Manner, Nginx, Rogue, RogueDns, RogueFrames, Shape, Signed, Starttls,
-    StarttlsServer, TcpServer, TlsServer, Unbound, Versions,
+    StarttlsServer, TcpServer, Tinyproxy, TlsServer, Unbound, Versions,
 };
 
 use crate::databases;
@@ -96,6 +96,8 @@ fn launch(kind: &str, settings: &Value, authority: &Authority) -> Result<Server,
                 ("url", format!("http://127.0.0.1:{}", nginx.port())),
                 ("tls_port", nginx.tls_port().to_string()),
                 ("tls_url", format!("https://localhost:{}", nginx.tls_port())),
+                ("mutual_port", nginx.mutual_port().to_string()),
+                ("mutual_url", format!("https://localhost:{}", nginx.mutual_port())),
                 ("user", servers::NGINX_USER.into()),
                 ("password", servers::NGINX_PASSWORD.into()),
                 ("token", servers::NGINX_TOKEN.into()),
@@ -157,6 +159,25 @@ fn launch(kind: &str, settings: &Value, authority: &Authority) -> Result<Server,
         "rogue-dns" => {
             let rogue = RogueDns::start().map_err(said)?;
             Ok(Server::new([("port", rogue.port().to_string())], rogue))
+        }
+        "tinyproxy" => {
+            let proxy = Tinyproxy::start().map_err(said)?;
+            let values = [
+                ("port", proxy.port().to_string()),
+                ("url", format!("http://127.0.0.1:{}", proxy.port())),
+                ("user", servers::PROXY_USER.into()),
+                ("password", servers::PROXY_PASSWORD.into()),
+            ];
+            Ok(Server::new(values, proxy))
+        }
+        "client" => {
+            let authority = match text("of") {
+                None | Some("us") => authority,
+                Some("somebody") => &Authority::new().map_err(|error| error.to_string())?,
+                Some(other) => return Err(format!("of: found {other}, write us or somebody")),
+            };
+            let identity = authority.issue_client().map_err(said)?;
+            Ok(Server::new([("cert", identity.chain_pem), ("key", identity.key_pem)], ()))
         }
         "tls" => {
             let versions = match text("versions") {

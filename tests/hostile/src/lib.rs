@@ -56,6 +56,7 @@ pub fn job(config: Value, timeout: Duration) -> Job {
         attempt: 1,
         timeout,
         grant: net::Grant::default(),
+        route: net::Route::default(),
         secrets: Secrets::new(),
         limits: Limits::default(),
     }

@@ -67,6 +67,21 @@ impl Authority {
         self.intermediate.pem()
     }
 
+    /// A key and a chain that a client shows to a server that asks for one.
+    pub fn issue_client(&self) -> Result<Identity, Error> {
+        let now = SystemTime::now();
+        let mut params = leaf(&["picket-client"], now - 30 * DAY, in_days(now, 90))?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.intermediate)?;
+        Ok(Identity {
+            chain: vec![certificate.der().clone(), self.intermediate.der().clone()],
+            chain_pem: certificate.pem() + &self.intermediate.pem(),
+            key_pem: key.serialize_pem(),
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        })
+    }
+
     /// A key and a chain of that shape.
     pub fn issue(&self, shape: Shape) -> Result<Identity, Error> {
         let now = SystemTime::now();

@@ -20,6 +20,8 @@ use crate::process::{self, Process};
 /// | `alias` | CNAME www |
 /// | `dangling` | CNAME nothing, which does not exist |
 /// | `_sip._tcp` | SRV 10 60 5060 sip |
+/// | `here` | A 127.0.0.1 |
+/// | `both` | A 127.0.0.1, .2 |
 /// | `split` | TXT of two chunks, "picket-" and "joined" |
 /// | `large` | TXT of 40 records of 200 bytes: truncated over UDP |
 /// | `web`, `_dns.web` | HTTPS 1 . alpn=h2, SVCB 1 web alpn=dot port=853 |
@@ -118,6 +120,9 @@ www AAAA 2001:db8::10
 many A 192.0.2.21
 many A 192.0.2.22
 many A 192.0.2.23
+here A 127.0.0.1
+both A 127.0.0.1
+both A 127.0.0.2
 alias CNAME www
 dangling CNAME nothing
 _sip._tcp SRV 10 60 5060 sip

@@ -47,10 +47,13 @@ pub const CLIENT_SECRET: &str = "sentinel client+secret";
 /// | `/token` | 200, an access token that is [`TOKEN`], for [`CLIENT`] and [`CLIENT_SECRET`] by HTTP Basic, else 401 `invalid_client` |
 /// | `/token-by-body` | the same for a client that writes both in the body |
 /// | `/token-moved`, `/token-odd` | 307 to `/token`; 200 with a token of another type |
+///
+/// A third port serves the same page over https to clients that show a certificate of the authority, and 400 to others.
 #[derive(Debug)]
 pub struct Nginx {
     http: u16,
     https: u16,
+    mutual: u16,
     _process: Process,
     _directory: TempDir,
 }
@@ -73,6 +76,7 @@ impl Nginx {
         let identity = authority.issue(shape)?;
         process::write(&root.join("chain.pem"), &identity.chain_pem)?;
         process::write(&root.join("key.pem"), &identity.key_pem)?;
+        process::write(&root.join("authority.pem"), authority.pem())?;
         process::write(&root.join("users"), format!("{USER}:{{PLAIN}}{PASSWORD}\n"))?;
         let pages = root.join("pages");
         process::make_directory(&pages)?;
@@ -81,11 +85,12 @@ impl Nginx {
         process::write(&pages.join("slow"), "s".repeat(4096))?;
         process::write(&pages.join("64k"), format!("{}end\n", "b".repeat(64 << 10)))?;
         process::write(&pages.join("large"), format!("{}end\n", "a".repeat(2 << 20)))?;
-        let (http, https) = (process::free_port()?, process::free_port()?);
+        let [http, https, mutual] = [process::free_port()?, process::free_port()?, process::free_port()?];
         let configuration = CONFIGURATION
             .replace("@ROOT@", &root.display().to_string())
             .replace("@HTTP@", &http.to_string())
             .replace("@HTTPS@", &https.to_string())
+            .replace("@MUTUAL@", &mutual.to_string())
             .replace("@TOKEN@", TOKEN);
         process::write(&root.join("nginx.conf"), configuration)?;
         let mut running = Process::start(
@@ -100,9 +105,9 @@ impl Nginx {
             Signal::TERM,
         )?;
         running.wait_until(|| {
-            [http, https].iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok())
+            [http, https, mutual].iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok())
         })?;
-        Ok(Nginx { http, https, _process: running, _directory: directory })
+        Ok(Nginx { http, https, mutual, _process: running, _directory: directory })
     }
 
     /// Where it serves http on 127.0.0.1.
@@ -113,6 +118,11 @@ impl Nginx {
     /// Where it serves https on 127.0.0.1.
     pub fn tls_port(&self) -> u16 {
         self.https
+    }
+
+    /// Where it serves https on 127.0.0.1 to those who show a certificate.
+    pub fn mutual_port(&self) -> u16 {
+        self.mutual
     }
 
     /// `http://127.0.0.1:port` and the path, which begins with a slash.
@@ -200,6 +210,16 @@ http {
     }
     location = /token-moved { return 307 /token; }
     location = /token-odd { default_type application/json; return 200 '{"access_token": "x", "token_type": "mac"}'; }
+  }
+  server {
+    listen 127.0.0.1:@MUTUAL@ ssl;
+    server_name localhost;
+    ssl_certificate @ROOT@/chain.pem;
+    ssl_certificate_key @ROOT@/key.pem;
+    ssl_client_certificate @ROOT@/authority.pem;
+    ssl_verify_client on;
+    ssl_verify_depth 2;
+    root @ROOT@/pages;
   }
 }
 "#;

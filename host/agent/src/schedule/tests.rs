@@ -83,7 +83,10 @@ fn times_that_passed_are_counted_and_not_replayed() {
     let settled = play(&mut schedule, 30_000).last().unwrap().planned;
     let asleep_until = settled + 3_600_000;
     let due = schedule.take(asleep_until + 1).unwrap();
-    assert_eq!(due, Due { monitor: monitor(1), planned: asleep_until, missed: 359, request: None });
+    assert_eq!(
+        due,
+        Due { monitor: monitor(1), planned: asleep_until, missed: 359, request: None, asked: false }
+    );
     schedule.finished(monitor(1));
     assert_eq!(schedule.take(asleep_until + 1), None);
     let due = schedule.take(asleep_until + 10_000).unwrap();
@@ -173,7 +176,7 @@ fn a_run_that_is_asked_for_comes_at_once_and_leaves_the_plan_as_it_is() {
     asked.ask(70_001, monitor(1), request);
     assert_eq!(asked.next_at(), Some(70_001));
     let due = asked.take(70_001);
-    assert_eq!(due, Some(Due { monitor: monitor(1), planned: 70_001, missed: 0, request }));
+    assert_eq!(due, Some(Due { monitor: monitor(1), planned: 70_001, missed: 0, request, asked: true }));
     asked.finished(monitor(1));
     assert_eq!(play(&mut asked, 400_000), play(&mut plain, 400_000));
 }

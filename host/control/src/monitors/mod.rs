@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wire::admin::{Applied, Change, MonitorSpec};
+use wire::manner::Manner;
 use wire::{Mistake, MonitorId, Timestamp};
 
+pub use spec::manner;
 pub(crate) use spec::{Checks, Parsed, Refused, found, nearest, parse, thresholds};
 
 /// A monitor, checked and completed.
@@ -23,6 +25,9 @@ pub(crate) struct Monitor {
     pub interval_ms: u64,
     /// From resolve to verdict.
     pub timeout_ms: u64,
+    /// How it is run, whatever its check. As if nobody had said anything in what older versions kept.
+    #[serde(default)]
+    pub manner: Manner,
     /// When it was first applied.
     pub created_at: Timestamp,
     /// How it ran since when, oldest first: what a result of last week says depends on the interval of last week. None in what
@@ -66,10 +71,15 @@ impl Monitor {
         self.paces.drain(..too_many);
     }
 
-    /// SHA-256 over check, configuration and allow, lower-case hexadecimal.
+    /// SHA-256 over check, configuration, allow and manner, lower-case hexadecimal. A manner that says nothing is left out, as older
+    /// versions did.
     pub(crate) fn digest(&self) -> String {
         let MonitorSpec { check, config, allow, .. } = &self.spec;
-        hex::encode(Sha256::digest(serde_json::json!([check, config, allow]).to_string()))
+        let whole = match self.manner.is_plain() {
+            true => serde_json::json!([check, config, allow]),
+            false => serde_json::json!([check, config, allow, self.manner]),
+        };
+        hex::encode(Sha256::digest(whole.to_string()))
     }
 }
 
@@ -117,11 +127,11 @@ pub(crate) fn plan(
         let listed: HashSet<_> = wanted.iter().map(|w| &w.spec.name).collect();
         plan.gone = current.values().filter(|m| !listed.contains(&m.spec.name)).cloned().collect();
     }
-    for Parsed { spec, interval_ms, timeout_ms } in wanted {
+    for Parsed { spec, interval_ms, timeout_ms, manner } in wanted {
         let monitor = spec.name.clone();
         let old = current.get(&monitor);
         let (id, created_at) = old.map_or_else(|| (new_id(), now), |m| (m.id, m.created_at));
-        let mut new = Monitor { id, spec, interval_ms, timeout_ms, created_at, paces: vec![] };
+        let mut new = Monitor { id, spec, interval_ms, timeout_ms, manner, created_at, paces: vec![] };
         new.succeeds(old, now);
         let (change, changed) = match old {
             None => (Change::Created, vec![]),

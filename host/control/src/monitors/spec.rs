@@ -1,6 +1,8 @@
 //! One monitor as people write it, read so that every mistake in it is found at once. Each message names the monitor, the key, what
 //! was found and what to write instead.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,8 +10,10 @@ use serde_json::{Map, Value};
 use wire::Mistake;
 use wire::admin::MonitorSpec;
 use wire::alert::Confirm;
+use wire::manner::Manner;
 
 use crate::agents::name_mistake;
+pub use common::manner;
 
 /// What is known about the checks that there are.
 pub(crate) trait Checks: Send + Sync {
@@ -37,6 +41,8 @@ pub(crate) struct Parsed {
     pub interval_ms: u64,
     /// The same as its text.
     pub timeout_ms: u64,
+    /// The same as its fields.
+    pub manner: Manner,
 }
 
 /// Reads the monitor that stands at this pointer.
@@ -45,8 +51,9 @@ pub(crate) fn parse(at: &str, raw: &Value, checks: &dyn Checks) -> Result<Parsed
         let message = format!("found {}, write a monitor: an object with {}", found(raw), KEYS.join(", "));
         return Err(vec![Mistake { at: at.to_owned(), message }]);
     };
-    let mut read = Reader { at, fields, mistakes: Vec::new() };
-    read.refuse_unknown_keys();
+    let name = fields.get("name").and_then(Value::as_str);
+    let mut read = Reader { at, name, fields, mistakes: Vec::new() };
+    read.refuse_unknown_keys(KEYS);
     let name = read.required("name", Reader::text).unwrap_or_default();
     let check = read.required("check", Reader::text).unwrap_or_default();
     let locations = read.required("locations", Reader::texts).unwrap_or_default();
@@ -57,7 +64,11 @@ pub(crate) fn parse(at: &str, raw: &Value, checks: &dyn Checks) -> Result<Parsed
     let labels = read.optional("labels", Reader::labels).unwrap_or_default();
     let allow = read.optional("allow", Reader::texts).unwrap_or_default();
     let config = read.optional("config", Reader::object).unwrap_or_default();
-    let confirm = read.optional("confirm", Reader::confirm).unwrap_or_default();
+    let manner = read.manner(interval, timeout);
+    let maintenance = read.optional("maintenance", Reader::windows).unwrap_or_default();
+    let severity = read.optional("severity", Reader::severity);
+    let runbook_url = read.optional("runbook_url", Reader::address);
+    let confirm = read.optional("confirm", Reader::word::<Confirm>).unwrap_or_default();
     let (failures, successes) = thresholds(confirm);
     let failures = read.optional("failure_threshold", Reader::count).unwrap_or(failures);
     let successes = read.optional("success_threshold", Reader::count).unwrap_or(successes);
@@ -70,7 +81,7 @@ pub(crate) fn parse(at: &str, raw: &Value, checks: &dyn Checks) -> Result<Parsed
     if !read.mistakes.is_empty() {
         return Err(read.mistakes);
     }
-    let text = |d| Some(humantime::format_duration(d).to_string().replace(' ', ""));
+    let text = |d: Duration| Some(humantime::format_duration(d).to_string().replace(' ', ""));
     let (interval_ms, timeout_ms) = (millis(interval), millis(timeout));
     let (interval, timeout) = (text(interval), text(timeout));
     let spec = MonitorSpec {
@@ -83,13 +94,25 @@ pub(crate) fn parse(at: &str, raw: &Value, checks: &dyn Checks) -> Result<Parsed
         labels,
         config,
         allow,
+        retries: Some(manner.retries),
+        retry_interval: text(Duration::from_millis(manner.retry_interval_ms)),
+        degraded_after: manner.degraded_after_ms.map(Duration::from_millis).and_then(text),
+        ip_family: manner.ip_family,
+        address_mode: manner.address_mode,
+        resolver: manner.resolver.iter().map(ToString::to_string).collect(),
+        proxy: manner.proxy.clone(),
+        tls: manner.tls.clone(),
+        invert: manner.invert,
+        maintenance,
+        severity,
+        runbook_url,
         confirm: Some(confirm),
         failure_threshold: Some(failures),
         success_threshold: Some(successes),
         alert_degraded,
         channels,
     };
-    Ok(Parsed { spec, interval_ms, timeout_ms })
+    Ok(Parsed { spec, interval_ms, timeout_ms, manner })
 }
 
 /// How many failures and how many successes in a row it takes, where nothing is said: a confirmation stands for the second and third.
@@ -102,6 +125,8 @@ pub(crate) fn thresholds(confirm: Confirm) -> (u32, u32) {
 
 struct Reader<'a> {
     at: &'a str,
+    /// The monitor's, for messages.
+    name: Option<&'a str>,
     fields: &'a Map<String, Value>,
     mistakes: Vec<Mistake>,
 }
@@ -109,18 +134,18 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Adds a mistake at a pointer within the monitor. The message begins with the monitor's name where it has one.
     fn mistake(&mut self, within: &str, message: impl std::fmt::Display) {
-        let message = match self.fields.get("name").and_then(Value::as_str) {
+        let message = match self.name {
             Some(name) if within != "/name" => format!("monitor {name:?}: {message}"),
             _ => message.to_string(),
         };
         self.mistakes.push(Mistake { at: format!("{}{within}", self.at), message });
     }
 
-    fn refuse_unknown_keys(&mut self) {
-        let unknown: Vec<_> = self.fields.keys().filter(|k| !KEYS.contains(&k.as_str())).collect();
+    fn refuse_unknown_keys(&mut self, known: &[&str]) {
+        let unknown: Vec<_> = self.fields.keys().filter(|k| !known.contains(&k.as_str())).collect();
         for key in unknown {
-            let hint = nearest(key, KEYS).map_or_else(
-                || format!("known are {}", KEYS.join(", ")),
+            let hint = nearest(key, known).map_or_else(
+                || format!("known are {}", known.join(", ")),
                 |near| format!("did you mean {near:?}?"),
             );
             let within = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
@@ -151,10 +176,6 @@ impl Reader<'_> {
 
     fn flag(&mut self, _: &str, value: &Value) -> Option<bool> {
         value.as_bool()
-    }
-
-    fn confirm(&mut self, _: &str, value: &Value) -> Option<Confirm> {
-        serde_json::from_value(value.clone()).ok()
     }
 
     fn count(&mut self, _: &str, value: &Value) -> Option<u32> {
@@ -292,6 +313,18 @@ const KEYS: &[&str] = &[
     "labels",
     "config",
     "allow",
+    "retries",
+    "retry_interval",
+    "degraded_after",
+    "ip_family",
+    "address_mode",
+    "resolver",
+    "proxy",
+    "tls",
+    "invert",
+    "maintenance",
+    "severity",
+    "runbook_url",
     "confirm",
     "failure_threshold",
     "success_threshold",
@@ -299,7 +332,7 @@ const KEYS: &[&str] = &[
     "channels",
 ];
 
-const EXPLAINED: [(&str, &str); 14] = [
+const EXPLAINED: &[(&str, &str)] = &[
     ("name", "a name like \"shop\", unique among the monitors"),
     ("check", "the name of a check, like \"http\""),
     ("interval", "a text like \"60s\" or \"1m30s\", at least \"1s\""),
@@ -309,6 +342,38 @@ const EXPLAINED: [(&str, &str); 14] = [
     ("labels", "an object of texts, like {\"team\": \"web\"}"),
     ("config", "an object with the check's options"),
     ("allow", "a list of targets, like [\"db.internal:5432\"]"),
+    ("retries", "a whole number from 0 to 10"),
+    ("retry_interval", "a text like \"5s\""),
+    ("degraded_after", "a text like \"500ms\", below the timeout"),
+    ("ip_family", "\"any\", \"v4\" or \"v6\""),
+    ("address_mode", "\"any\", \"first\" or \"all\""),
+    ("resolver", "a list of addresses, like [\"10.0.0.53\", \"[fd00::53]:5353\"]"),
+    ("proxy", "\"http://host:port\", or an object with url, user and password"),
+    ("url", "\"http://host:port\""),
+    ("user", "a text, or {\"$secret\": NAME}"),
+    ("password", "{\"$secret\": NAME}"),
+    ("tls", "an object with ca, cert, key, server_name, verify, min_version and max_version"),
+    ("ca", "PEM text, the path of a file on the agent, or {\"$secret\": NAME}"),
+    ("cert", "PEM text, the path of a file on the agent, or {\"$secret\": NAME}"),
+    ("key", "{\"$secret\": NAME}, or the path of a file on the agent, which begins with a slash"),
+    ("server_name", "a host's name, like \"db.internal\""),
+    ("verify", "true or false"),
+    ("min_version", "the text \"1.2\" or \"1.3\""),
+    ("max_version", "the text \"1.2\" or \"1.3\""),
+    ("invert", "true or false"),
+    (
+        "maintenance",
+        "a list of windows, like [{\"days\": [\"sat\"], \"at\": \"22:00\", \"duration\": \"2h\"}]",
+    ),
+    ("from", "a time like \"2026-12-01 22:00\""),
+    ("to", "a time like \"2026-12-02 02:00\""),
+    ("days", "a list of days, like [\"sat\", \"sun\"]"),
+    ("at", "a time of day like \"22:00\""),
+    ("cron", "a text like \"0 22 * * 6\""),
+    ("duration", "a text like \"2h\", at most 7 days"),
+    ("time_zone", "IANA's name of a time zone, like \"Europe/Berlin\""),
+    ("severity", "\"critical\", \"error\", \"warning\" or \"info\""),
+    ("runbook_url", "an address that begins with https:// or http://"),
     ("confirm", "\"other-agent\", \"same-agent\" or \"none\""),
     ("failure_threshold", "a whole number from 1 to 100"),
     ("success_threshold", "a whole number from 1 to 100"),

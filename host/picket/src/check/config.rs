@@ -53,6 +53,15 @@ pub(crate) fn with_settings(written: Value, settings: &[Setting], schema: &Value
     Ok(Value::Object(root))
 }
 
+/// Where the fields of every monitor want a text that looks like a number.
+pub(crate) fn of_monitors() -> Value {
+    let text = serde_json::json!({ "type": "string" });
+    serde_json::json!({ "properties": {
+        "proxy": { "properties": { "user": text } },
+        "tls": { "properties": { "server_name": text, "min_version": text, "max_version": text } },
+    } })
+}
+
 fn value(text: &str, wants_text: bool) -> Value {
     match serde_json::from_str(text) {
         Ok(Value::Number(_) | Value::Bool(_) | Value::Null) if wants_text => text.into(),

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Uptime;
-use crate::alert::{ChannelApplied, ChannelSpec, Confirm};
+use crate::alert::{ChannelApplied, ChannelSpec, Confirm, Severity};
+use crate::maintenance::Maintenance;
+use crate::manner::{AddressMode, IpFamily, Proxy, Tls};
 use crate::results::State;
 use crate::{MonitorId, Timestamp};
 
@@ -39,6 +41,45 @@ pub struct MonitorSpec {
     /// Targets beside those that `config` names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
+    /// Further attempts after one that is down; the last one's verdict counts. 0 to 10, all of them within the interval. Default 1
+    /// where that fits, else 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// From the end of an attempt to the start of the next one: "5s". Default 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_interval: Option<String>,
+    /// A success for which the network took longer is degraded: "500ms", below the timeout. Default: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded_after: Option<String>,
+    /// Which addresses of a name are used, where the check's own configuration does not say. Default "any".
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ip_family: IpFamily,
+    /// How many of the addresses of the target's name are used: "any" the first that answers, "first" no other than the first, "all" each
+    /// by itself, and the worst counts. Default "any".
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub address_mode: AddressMode,
+    /// Name servers that are asked instead of the agent's own: addresses, "10.0.0.53" or "10.0.0.53:5353"; at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolver: Vec<String>,
+    /// An HTTP proxy for every TCP connection of the check: "http://host:port", or an object with `url`, `user` and `password`. Only one
+    /// that the agent's operator named with `--allow`. Names are resolved by the agent, and the proxy is asked for addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// How TLS is spoken where the check's own configuration does not say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: Tls,
+    /// Whether what is up is down, with the code "inverted", and what is down is up; an error stays one. Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub invert: bool,
+    /// Times in which nobody is alerted and uptime does not count; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintenance: Vec<Maintenance>,
+    /// How grave it is when it is down; stands in its alerts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// Where it is written what to do then: an address that begins with https:// or http://; stands in its alerts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook_url: Option<String>,
     /// Who is asked again before anybody is told that it is down. Default "other-agent".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<Confirm>,
@@ -54,6 +95,10 @@ pub struct MonitorSpec {
     /// The channels that are told, by name. Default: all that there are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn is_no(b: &bool) -> bool {

@@ -67,6 +67,7 @@ fn job(plugin: &Plugin, config: &Value) -> Result<Job> {
         attempt: 1,
         timeout: Duration::from_secs(10),
         grant,
+        route: net::Route::default(),
         secrets: Secrets::new(),
         limits: Limits::default(),
     })
