@@ -361,6 +361,7 @@ impl Control {
             epoch: row.position.epoch,
             seq: row.position.seq,
             result: row.result,
+            found: row.found,
             received_at: row.received_at,
             delivery: row.delivery,
         };

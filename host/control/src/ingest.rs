@@ -8,7 +8,7 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
-use wire::results::{Delivery, Gap, Lane, Record, RunResult};
+use wire::results::{Delivery, Gap, Lane, Record, RunResult, State};
 use wire::{Mistake, MonitorId, Position, ResultId};
 
 /// One record of a batch, as far as it could be read.
@@ -86,6 +86,9 @@ pub(crate) fn read(records: Vec<Value>) -> Result<(Vec<Incoming>, Vec<Mistake>),
     for (index, raw) in records.into_iter().enumerate() {
         let stands = (raw["epoch"].as_u64(), raw["seq"].as_u64());
         let message = match serde_json::from_value::<Record>(raw) {
+            Ok(Record::Result { result, .. }) if result.state == State::Maintenance => {
+                "the state \"maintenance\" is given by the control plane, and not by agents".to_owned()
+            }
             Ok(Record::Result { epoch, seq, age_ms, result }) if counts(epoch) && counts(seq) => {
                 read.push(Incoming::Result { position: Position { epoch, seq }, age_ms, result });
                 continue;

@@ -14,6 +14,7 @@ use crate::store::{Point, Row};
 pub(crate) fn shown(monitor: &Monitor, latest: Option<&Row>, present: bool, now: Timestamp) -> Shown {
     match latest {
         _ if !monitor.spec.enabled => Shown::Disabled,
+        _ if monitor.is_maintained(now) => Shown::Maintenance,
         None => Shown::Pending,
         Some(row) if !present || now > spoken(row).plus_millis(validity(monitor)) => Shown::Unknown,
         Some(row) => row.result.state.into(),
@@ -56,9 +57,10 @@ fn rank(state: Shown) -> u8 {
         Shown::Degraded => 1,
         Shown::Error => 2,
         Shown::Unknown => 3,
-        Shown::Up => 4,
-        Shown::Pending => 5,
-        Shown::Disabled => 6,
+        Shown::Maintenance => 4,
+        Shown::Up => 5,
+        Shown::Pending => 6,
+        Shown::Disabled => 7,
     }
 }
 

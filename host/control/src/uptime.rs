@@ -2,8 +2,8 @@
 //!
 //! A result speaks from its start until the next one, at most for two intervals and the timeout ([`judge::speaks_ms`]), by the interval
 //! of its own time. *Up* and *degraded* are up time, *down* is down time; *error* says nothing about the target and is unknown, like time
-//! without a result, time in a gap, and time without an agent. Time before the monitor was made at a location, or while it was not
-//! enabled, does not count at all. Buffered results count when they were made. So uptime is a share of what is known, and what is
+//! without a result, time in a gap, and time without an agent. Time before the monitor was made at a location, while it was not
+//! enabled, or in maintenance does not count at all. Buffered results count when they were made. So uptime is a share of what is known, and what is
 //! unknown is said beside it.
 
 use std::collections::HashMap;
@@ -28,6 +28,8 @@ pub(crate) struct Tally {
     degraded: u64,
     down: u64,
     error: u64,
+    /// Does not count.
+    maintenance: u64,
     /// Nobody spoke.
     silent: u64,
 }
@@ -96,10 +98,11 @@ fn tallies(paces: &[Pace], location: &str, segments: &[Segment], now: Timestamp)
                 State::Degraded => &mut tally.degraded,
                 State::Down => &mut tally.down,
                 State::Error => &mut tally.error,
+                State::Maintenance => &mut tally.maintenance,
             };
             *part += counted(window_ms, *from, *to);
         }
-        let spoken = tally.up + tally.degraded + tally.down + tally.error;
+        let spoken = tally.up + tally.degraded + tally.down + tally.error + tally.maintenance;
         tally.silent = counted(window_ms, Timestamp::from_millis(i64::MIN), now).saturating_sub(spoken);
         tally
     })
@@ -148,6 +151,7 @@ impl Tally {
             degraded: mean(|t| t.degraded),
             down: mean(|t| t.down),
             error: mean(|t| t.error),
+            maintenance: mean(|t| t.maintenance),
             silent: mean(|t| t.silent),
         }
     }
@@ -173,6 +177,7 @@ impl Tally {
             down_s: self.down.div_ceil(1_000),
             degraded_s: self.degraded.div_ceil(1_000),
             error_s: self.error.div_ceil(1_000),
+            maintenance_s: self.maintenance.div_ceil(1_000),
         }
     }
 }

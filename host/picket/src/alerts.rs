@@ -110,6 +110,8 @@ fn page(alert: &AlertView) -> String {
         ("agent", notice.agent.clone()),
         ("location", notice.location.clone()),
         ("state", notice.state.map(|s| s.to_string())),
+        ("severity", notice.severity.map(|s| s.to_string())),
+        ("runbook", notice.runbook_url.clone()),
         ("confirmed", Some(if notice.confirmed { "by another agent" } else { "no" }.to_owned())),
         ("id", Some(notice.id.to_string())),
         ("alert", Some(notice.alert.to_string())),

@@ -119,6 +119,7 @@ impl Entry {
             "degraded" | "late" | "buffered" | "clock" => Some(Color::Yellow),
             "down" | "agent_down" | "failed" => Some(Color::Red),
             "error" => Some(Color::Magenta),
+            "maintenance" => Some(Color::Blue),
             "away" | "unknown" | "pending" | "created" | "disabled" => Some(Color::DarkGrey),
             _ => None,
         };
@@ -133,6 +134,7 @@ pub(crate) fn coloured(state: &str) -> String {
         Some(Color::Yellow) => 33,
         Some(Color::Red) => 31,
         Some(Color::Magenta) => 35,
+        Some(Color::Blue) => 34,
         Some(Color::DarkGrey) => 90,
         _ => return state.to_owned(),
     };

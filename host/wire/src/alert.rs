@@ -154,6 +154,12 @@ pub struct Notice {
     pub summary: String,
     /// Whether another agent agreed.
     pub confirmed: bool,
+    /// The monitor's own word on how grave it is; none where it has none, and for what is about agents.
+    #[serde(default)]
+    pub severity: Option<Severity>,
+    /// Where the monitor's owner wrote down what to do.
+    #[serde(default)]
+    pub runbook_url: Option<String>,
     /// More lines: those of a digest, or the names of the agents that an event is about.
     #[serde(default)]
     pub lines: Vec<String>,

@@ -19,6 +19,8 @@ pub enum State {
     Down,
     /// The check could not be made. Says nothing about the target.
     Error,
+    /// Within a maintenance window, whatever was found. Given by the control plane alone.
+    Maintenance,
 }
 
 impl State {
@@ -29,6 +31,7 @@ impl State {
             Self::Degraded => "degraded",
             Self::Down => "down",
             Self::Error => "error",
+            Self::Maintenance => "maintenance",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, hash_map};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use wire::results::Delivery;
+use wire::results::{Delivery, State};
 use wire::{AgentId, MonitorId, Position};
 
 use super::digest::{Digest, Old};
@@ -119,6 +119,10 @@ impl Book {
         }
         let about = About { drained: cursor >= session.recorded, heard_ms: Some(now.up_ms) };
         for (key, monitor) in touched {
+            if monitor.is_maintained(now.wall) {
+                self.entry(&mut draft, &key).unit.rest();
+                continue;
+            }
             let step = self.entry(&mut draft, &key).unit.look(Rule::of(&monitor.spec), about, now.up_ms);
             if let Some(step) = step {
                 self.step(&mut draft, &key, monitor, step, registry, now);
@@ -131,6 +135,10 @@ impl Book {
         let rule = Rule::of(&monitor.spec);
         let (live, at) = (row.delivery == Delivery::Live, row.at());
         let entry = self.entry(draft, &(monitor.id, row.location.clone()));
+        if row.result.state == State::Maintenance {
+            entry.unit.see_maintained(row.agent, row.position);
+            return;
+        }
         let Some(level) = rule.level(row.result.state) else {
             if live {
                 entry.unit.see_unclear(row.agent, row.position);
@@ -192,6 +200,8 @@ impl Book {
             event::About { monitor: &monitor.spec.name, location: &key.1, agent: &agent, reason: &reason };
         let mut event = Event::turned(&turn, about, began.as_ref(), now);
         event.channels.clone_from(&monitor.spec.channels);
+        event.notice.severity = monitor.spec.severity;
+        event.notice.runbook_url.clone_from(&monitor.spec.runbook_url);
         let entry = self.entry(draft, key);
         entry.alert = event.open.then_some(event.notice.alert);
         let kept = KeptUnit { monitor: key.0, location: key.1.clone(), settled: turn.to, alert: entry.alert };

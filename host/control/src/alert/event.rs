@@ -178,6 +178,8 @@ impl Event {
         made.notice.location.clone_from(&began.notice.location);
         made.notice.agent.clone_from(&began.notice.agent);
         made.notice.state = state;
+        made.notice.severity = began.notice.severity;
+        made.notice.runbook_url.clone_from(&began.notice.runbook_url);
         made.channels.clone_from(&began.channels);
         made
     }
@@ -196,6 +198,8 @@ impl Event {
             at: now.wall,
             summary,
             confirmed: false,
+            severity: None,
+            runbook_url: None,
             lines: Vec::new(),
         };
         Self { notice, open: false, channels: Vec::new() }

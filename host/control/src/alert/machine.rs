@@ -54,7 +54,7 @@ impl Rule {
             State::Degraded if self.degraded => Some(Level::Degraded),
             State::Degraded => Some(Level::Up),
             State::Down => Some(Level::Down),
-            State::Error => None,
+            State::Error | State::Maintenance => None,
         }
     }
 }
@@ -200,6 +200,20 @@ impl Unit {
     pub(crate) fn see_unclear(&mut self, agent: AgentId, position: Position) {
         let newest = self.unclear.filter(|(known, newest)| *known == agent && *newest > position);
         self.unclear = newest.or(Some((agent, position)));
+    }
+
+    /// Takes in that a result lies within a maintenance window.
+    pub(crate) fn see_maintained(&mut self, agent: AgentId, position: Position) {
+        let overtaken = self.live.is_some_and(|live| live.run.agent == agent && live.run.last > position);
+        if !overtaken {
+            self.rest();
+        }
+    }
+
+    /// A maintenance window holds: what alerts said stays said, whatever was about to change that is dropped, and what comes after the
+    /// window begins anew.
+    pub(crate) fn rest(&mut self) {
+        (self.tail, self.live, self.phase, self.asked_ms) = (None, None, Phase::Quiet, None);
     }
 
     /// What is to be done now, if anything.

@@ -108,6 +108,10 @@ impl Book {
             if draft.gone.contains(key) {
                 continue;
             }
+            if monitor.is_maintained(now.wall) {
+                self.entry(draft, key).unit.rest();
+                continue;
+            }
             let there = expected.get(&agent).filter(|_| !absent(agent));
             let about = About {
                 drained: there.is_some_and(|agent| agent.drained),

@@ -366,6 +366,11 @@ fn a_record_that_cannot_be_read_is_named_and_replaced_by_a_gap() {
         serde_json::to_value(Record::Result { epoch: 1, seq: 1, age_ms: None, result: Box::new(run(1)) })
             .unwrap();
     let bad = json!({"kind": "result", "epoch": 1, "seq": 2, "result": {"state": "purple"}});
+    let mut claimed = good.clone();
+    claimed["result"]["state"] = json!("maintenance");
+    let (read, mistakes) = super::read(vec![claimed]).unwrap();
+    assert!(mistakes[0].message.contains("not by agents"), "{mistakes:?}");
+    assert!(matches!(&read[0], Incoming::Gap(g) if g.reason == "rejected"));
     let (read, mistakes) = super::read(vec![good.clone(), bad.clone()]).unwrap();
     assert_eq!(mistakes[0].at, "/records/1");
     assert!(

@@ -22,6 +22,30 @@ fn latest(state: State, delivery: Delivery, started_s: i64, received_s: i64) -> 
 }
 
 #[test]
+fn a_window_is_shown_while_it_holds_and_its_results_until_the_next_one() {
+    let mut maintained = subject();
+    maintained.spec.maintenance = serde_json::from_value(
+        serde_json::json!([{"from": "2026-12-01 22:00", "to": "2026-12-01 23:00", "time_zone": "UTC"}]),
+    )
+    .unwrap();
+    let begins = "2026-12-01T22:00:00Z".parse::<Timestamp>().unwrap();
+    let check = |state, s: i64, expected| {
+        let mut row = Row { received_at: begins.plus_millis(-1), ..latest(state, Delivery::Live, 0, 0) };
+        row.received_at = row.received_at.plus_millis(s * 1_000);
+        let now = begins.plus_millis(s * 1_000);
+        assert_eq!(shown(&maintained, Some(&row), true, now), expected, "{s}");
+        assert_eq!(shown(&maintained, Some(&row), false, now) == Shown::Maintenance, (0..3_600).contains(&s));
+    };
+    check(State::Down, -1, Shown::Down);
+    check(State::Down, 0, Shown::Maintenance);
+    check(State::Maintenance, 3_599, Shown::Maintenance);
+    check(State::Maintenance, 3_601, Shown::Maintenance);
+    check(State::Up, 3_601, Shown::Up);
+    maintained.spec.enabled = false;
+    assert_eq!(shown(&maintained, None, true, begins), Shown::Disabled);
+}
+
+#[test]
 fn a_result_speaks_for_two_intervals_and_the_timeout_and_the_grace() {
     let check = |row: &Row, now, expected| assert_eq!(shown(&subject(), Some(row), true, at(now)), expected);
     let live = latest(State::Down, Delivery::Live, 0, 1000);
@@ -81,7 +105,7 @@ fn bar_text(points: &[(i64, State, u128)], lost: &[(Timestamp, Timestamp)]) -> S
             Shown::Down => 'D',
             Shown::Unknown => '?',
             Shown::Pending => '.',
-            Shown::Degraded | Shown::Error | Shown::Disabled => 'x',
+            Shown::Degraded | Shown::Error | Shown::Disabled | Shown::Maintenance => 'x',
         })
         .collect()
 }

@@ -11,6 +11,8 @@ use wire::admin::{Applied, Change, MonitorSpec};
 use wire::manner::Manner;
 use wire::{Mistake, MonitorId, Timestamp};
 
+use crate::maintenance;
+
 pub use spec::manner;
 pub(crate) use spec::{Checks, Parsed, Refused, found, nearest, parse, thresholds};
 
@@ -80,6 +82,11 @@ impl Monitor {
             false => serde_json::json!([check, config, allow, self.manner]),
         };
         hex::encode(Sha256::digest(whole.to_string()))
+    }
+
+    /// Whether nobody is alerted about it at that time.
+    pub(crate) fn is_maintained(&self, at: Timestamp) -> bool {
+        maintenance::holds(&self.spec.maintenance, at)
     }
 }
 

@@ -84,9 +84,14 @@ pub(super) fn bar(bar: &Bar, now: Timestamp) -> Markup {
     }
 }
 
+/// Where the monitor's owner wrote down what to do.
+pub(super) fn runbook(url: &str) -> Markup {
+    html! { a href=(url) rel="noreferrer" { "Runbook" } }
+}
+
 /// What the marks of a bar mean.
 pub(super) fn legend() -> Markup {
-    let states = [Shown::Up, Shown::Degraded, Shown::Down, Shown::Error, Shown::Unknown];
+    let states = [Shown::Up, Shown::Degraded, Shown::Down, Shown::Error, Shown::Unknown, Shown::Maintenance];
     html! {
         ul.legend {
             @for state in states { li { (self::state(state)) } }
@@ -108,7 +113,7 @@ fn pieces<T: PartialEq>(slots: &[T; SLOTS]) -> Vec<(usize, usize)> {
 }
 
 fn spoken(bar: &Bar) -> String {
-    let all = [Shown::Up, Shown::Degraded, Shown::Down, Shown::Error, Shown::Unknown];
+    let all = [Shown::Up, Shown::Degraded, Shown::Down, Shown::Error, Shown::Unknown, Shown::Maintenance];
     let counted = all.map(|s| (s.as_str(), bar.states.iter().filter(|slot| **slot == s).count()));
     let buffered = bar.buffered.iter().filter(|heard_later| **heard_later).count();
     let told = counted.into_iter().chain([("buffered", buffered)]).filter(|(_, n)| *n > 0);
@@ -120,7 +125,7 @@ fn height(state: Shown) -> usize {
     match state {
         Shown::Down => 10,
         Shown::Degraded | Shown::Error => 8,
-        Shown::Up => 6,
+        Shown::Up | Shown::Maintenance => 6,
         Shown::Unknown => 3,
         Shown::Pending | Shown::Disabled => 1,
     }

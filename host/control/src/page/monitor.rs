@@ -64,6 +64,8 @@ fn facts(view: &MonitorView) -> Markup {
             div { dt { "Check" } dd { (view.spec.check) } }
             div { dt { "Every" } dd { (text(&view.spec.interval)) } }
             div { dt { "Timeout" } dd { (text(&view.spec.timeout)) } }
+            @if let Some(severity) = view.spec.severity { div { dt { "Severity" } dd { (severity) } } }
+            @if let Some(url) = &view.spec.runbook_url { div { dt { "When it is down" } dd { (frame::runbook(url)) } } }
             @for (key, value) in &view.spec.labels { div { dt { (key) } dd { (value) } } }
         }
     }
@@ -109,7 +111,7 @@ fn result_table(results: &[ResultView]) -> Markup {
                     @let result = &view.result;
                     tr {
                         th scope="row" { time datetime=(result.started_at) { (started(view)) } }
-                        td { (frame::state(result.state.into())) @if view.delivery != Delivery::Live { small.quiet { (view.delivery) } } }
+                        td { (frame::state(result.state.into())) @if let Some(found) = view.found { small.quiet { (found) } } @if view.delivery != Delivery::Live { small.quiet { (view.delivery) } } }
                         td { (view.agent) }
                         td.summary { (result.summary) small.quiet { (result.code) } }
                         td.number { (result.duration_ms) " ms" }

@@ -72,6 +72,7 @@ fn totals(monitors: &[Line<'_>]) -> Markup {
         Shown::Degraded,
         Shown::Error,
         Shown::Unknown,
+        Shown::Maintenance,
         Shown::Up,
         Shown::Pending,
         Shown::Disabled,
@@ -97,9 +98,12 @@ fn alert_list(alerts: &[AlertView], now: wire::Timestamp) -> Markup {
                     tbody {
                         @for alert in alerts.iter().rev().take(ALERTS) {
                             tr {
-                                th scope="row" { (alert.notice.event) }
+                                th scope="row" { (alert.notice.event) @if let Some(severity) = alert.notice.severity { small.quiet { (severity) } } }
                                 td.quiet { (frame::ago(Some(alert.notice.since), now)) }
-                                td.summary { (alert.notice.summary) }
+                                td.summary {
+                                    (alert.notice.summary)
+                                    @if let Some(url) = &alert.notice.runbook_url { small { (frame::runbook(url)) } }
+                                }
                             }
                         }
                     }

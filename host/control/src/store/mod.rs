@@ -156,11 +156,20 @@ pub(crate) struct Row {
     /// Milliseconds from the end of the run until it was sent, by a clock that never jumps; none when the agent did not know.
     #[serde(default)]
     pub age_ms: Option<u64>,
-    /// As recorded.
+    /// As recorded, but for the state within a maintenance window.
     pub result: RunResult,
+    /// What was found, within a maintenance window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<State>,
 }
 
 impl Row {
+    /// The same, in maintenance: it stays what it is, however the monitor's windows change.
+    pub(crate) fn maintained(mut self) -> Self {
+        self.found = Some(std::mem::replace(&mut self.result.state, State::Maintenance));
+        self
+    }
+
     /// Where it stands in time, for everybody: its start by the agent's clock, though never after its receipt, so that an agent whose
     /// clock is ahead does not hide everybody else's results. An age that contradicts that clock is believed instead.
     pub(crate) fn at(&self) -> Timestamp {

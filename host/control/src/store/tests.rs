@@ -39,6 +39,7 @@ pub(crate) fn row(agent: u128, epoch: u64, seq: u64, at: Timestamp) -> Row {
             config_digest: String::new(),
             agent_version: "0.1.0".into(),
         },
+        found: None,
     }
 }
 
@@ -312,7 +313,7 @@ fn a_store_of_a_newer_version_is_refused_and_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     ingest(&Embedded::open(dir.path()).unwrap(), &rows(1..=3), &[]);
     let format = dir.path().join("format");
-    assert_eq!(std::fs::read_to_string(&format).unwrap(), "1\n");
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), "2\n");
     std::fs::write(&format, "7\n").unwrap();
     let before = files(dir.path());
     let refused = Embedded::open(dir.path()).err().unwrap();
@@ -322,6 +323,10 @@ fn a_store_of_a_newer_version_is_refused_and_not_touched() {
     // A first write that was cut says nothing about the version.
     std::fs::write(&format, "").unwrap();
     assert_eq!(Embedded::open(dir.path()).unwrap().arrived(), 3);
+    // An older version shall not open what this one has written to.
+    std::fs::write(&format, "1\n").unwrap();
+    assert_eq!(Embedded::open(dir.path()).unwrap().arrived(), 3);
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), "2\n");
 }
 
 fn files(directory: &std::path::Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {

@@ -142,6 +142,63 @@ async fn a_monitor_that_is_down_twice_is_told_once_and_its_recovery_once() {
 }
 
 #[tokio::test]
+async fn in_a_window_nobody_is_alerted_and_what_is_still_down_behind_it_has_just_gone_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    scene.live("up").await;
+    let (from, to) = (scene.now().plus_millis(10_000), scene.now().plus_millis(70_000));
+    let mut monitor = shop();
+    monitor["maintenance"] = json!([{"from": from, "to": to}]);
+    monitor["severity"] = json!("critical");
+    monitor["runbook_url"] = json!("https://wiki.example/shop");
+    scene.plane.apply(json!([monitor])).await;
+    // Down just before it: who was asked answers within it.
+    scene.live("down").await;
+    assert_eq!(scene.asked(), 1);
+    scene.beat(11).await;
+    for _ in 0..9 {
+        scene.live("down").await;
+        scene.beat(6).await;
+    }
+    assert_eq!(scene.plane.get("/v1/monitors/shop").await["state"], "maintenance");
+    let latest = scene.plane.get("/v1/results?monitor=shop&limit=1").await["results"][0].clone();
+    assert_eq!((&latest["state"], &latest["found"]), (&json!("maintenance"), &json!("down")));
+    scene.beat(20).await;
+    assert_eq!((scene.asked(), scene.told().await), (1, vec![]));
+    let since = scene.now();
+    assert!(since > to);
+    scene.live("down").await;
+    scene.live("down").await;
+    let told = scene.told().await;
+    Scene::check(&told, &["down"]);
+    assert_eq!((&told[0]["since"], &told[0]["severity"]), (&json!(since), &json!("critical")));
+    assert_eq!(told[0]["runbook_url"], "https://wiki.example/shop");
+    let uptime = scene.plane.get("/v1/monitors/shop").await["uptime"][0].clone();
+    assert!((60..=64).contains(&uptime["maintenance_s"].as_u64().unwrap()), "{uptime}");
+    assert!(uptime["down_s"].as_u64().unwrap() <= 12, "{uptime}");
+    scene.live("up").await;
+    let told = scene.told().await;
+    Scene::check(&told, &["down", "recovered"]);
+}
+
+#[tokio::test]
+async fn buffered_results_are_judged_by_the_time_at_which_they_were_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path()).await;
+    let (from, to) = (scene.now().plus_millis(50_000), scene.now().plus_millis(100_000));
+    let mut monitor = shop();
+    monitor["maintenance"] = json!([{"from": from, "to": to}]);
+    scene.plane.apply(json!([monitor])).await;
+    scene.live("up").await;
+    scene.pass(200);
+    scene.returns(&[("down", 160), ("down", 120), ("up", 90)]).await;
+    let results = scene.plane.get("/v1/results?monitor=shop").await["results"].clone();
+    let states: Vec<_> = results.as_array().unwrap().iter().map(|r| r["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["up", "down", "maintenance", "up"]);
+    assert_eq!(results[2]["found"], "down");
+}
+
+#[tokio::test]
 async fn what_is_over_when_it_arrives_is_told_to_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(dir.path()).await;

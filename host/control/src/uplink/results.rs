@@ -79,15 +79,23 @@ impl Control {
             Lane::Live => results.iter().map(|new| (new.position, new.result.id)).collect(),
             Lane::Backlog => vec![],
         };
-        let row = |New { position, delivery, age_ms, result }| Row {
-            agent: agent.id,
-            agent_name: agent.name.clone(),
-            location: agent.location.clone(),
-            position,
-            received_at,
-            delivery,
-            age_ms,
-            result,
+        let row = |New { position, delivery, age_ms, result }| {
+            let monitor = registry.monitor(result.monitor_id);
+            let row = Row {
+                agent: agent.id,
+                agent_name: agent.name.clone(),
+                location: agent.location.clone(),
+                position,
+                received_at,
+                delivery,
+                age_ms,
+                result,
+                found: None,
+            };
+            match monitor {
+                Some(monitor) if monitor.is_maintained(row.at()) => row.maintained(),
+                _ => row,
+            }
         };
         let rows: Vec<_> = results.into_iter().map(row).collect();
         let kept = |gap| KeptGap { agent: agent.id, agent_name: agent.name.clone(), received_at, gap };

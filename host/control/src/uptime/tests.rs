@@ -81,6 +81,16 @@ fn down_is_down_time_degraded_is_up_time_and_an_error_is_unknown() {
 }
 
 #[test]
+fn maintenance_does_not_count_whatever_was_found() {
+    let points =
+        [minutes(-25, -6, State::Up), minutes(-6, -2, State::Maintenance), minutes(-2, 0, State::Down)];
+    let known = DAY - 4 * 3_600;
+    let found = day(&subject(), &points.concat(), &[]);
+    assert_eq!(found, (Some(90.0), known, 0, 2 * 3_600, 0, 0));
+    assert_eq!(uptimes(&subject(), &points.concat(), &[]).all[0].maintenance_s, 4 * 3_600);
+}
+
+#[test]
 fn a_result_speaks_for_two_intervals_and_what_follows_is_unknown() {
     assert_eq!(day(&subject(), &[point(-1_000, State::Down)], &[]), (Some(0.0), 130, DAY - 130, 130, 0, 0));
     assert_eq!(day(&subject(), &[], &[]), (None, 0, DAY, 0, 0, 0));

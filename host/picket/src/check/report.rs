@@ -141,7 +141,7 @@ impl Made {
     /// As a Nagios plugin's.
     pub(crate) fn exit_status(&self) -> u8 {
         match self.state {
-            State::Up => 0,
+            State::Up | State::Maintenance => 0,
             State::Degraded => 1,
             State::Down => 2,
             State::Error => super::ERROR,

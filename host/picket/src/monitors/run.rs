@@ -32,8 +32,9 @@ pub(super) async fn now(client: &Client, wanted: &Wanted, json: bool) -> Result<
 
 fn text(answer: &RunAnswer, terminal: bool) -> String {
     let found = |view: &ResultView| {
-        let ResultView { result, location, agent, .. } = view;
-        format!("{}\n  ran at {location} on {agent}", Made::from(result.clone()).text(terminal))
+        let ResultView { location, agent, found, .. } = view;
+        let window = if found.is_some() { ", in maintenance" } else { "" };
+        format!("{}\n  ran at {location} on {agent}{window}", made(view).text(terminal))
     };
     let missing = |NotRun { location, reason, .. }: &NotRun| {
         let reason = output::printable(reason);
@@ -43,9 +44,16 @@ fn text(answer: &RunAnswer, terminal: bool) -> String {
     found.chain(answer.missing.iter().map(missing)).collect::<Vec<_>>().join("\n")
 }
 
+/// What was found, also within a maintenance window.
+fn made(view: &ResultView) -> Made {
+    let mut result = view.result.clone();
+    result.state = view.found.unwrap_or(result.state);
+    Made::from(result)
+}
+
 /// The worst of all, in the order of a Nagios plugin's; what is missing is an error.
 fn exit_status(answer: &RunAnswer) -> u8 {
-    let found = answer.results.iter().map(|view| Made::from(view.result.clone()).exit_status());
+    let found = answer.results.iter().map(|view| made(view).exit_status());
     found.chain(answer.missing.iter().map(|_| ERROR)).max().unwrap_or(ERROR)
 }
 

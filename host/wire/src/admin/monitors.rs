@@ -187,6 +187,8 @@ pub enum Shown {
     Error,
     /// No result for two intervals and the timeout.
     Unknown,
+    /// A maintenance window holds.
+    Maintenance,
     /// No result yet.
     Pending,
     /// Not enabled.
@@ -202,6 +204,7 @@ impl Shown {
             Self::Down => "down",
             Self::Error => "error",
             Self::Unknown => "unknown",
+            Self::Maintenance => "maintenance",
             Self::Pending => "pending",
             Self::Disabled => "disabled",
         }
@@ -215,6 +218,7 @@ impl From<State> for Shown {
             State::Degraded => Self::Degraded,
             State::Down => Self::Down,
             State::Error => Self::Error,
+            State::Maintenance => Self::Maintenance,
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::results::{Delivery, Gap, RunResult};
+use crate::results::{Delivery, Gap, RunResult, State};
 
 /// A result as `GET /v1/results` lists it: what the agent recorded, and what the control plane knows beside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -21,6 +21,9 @@ pub struct ResultView {
     /// As recorded.
     #[serde(flatten)]
     pub result: RunResult,
+    /// What was found, where the state is `maintenance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<State>,
     /// When it was stored, by the control plane's clock.
     pub received_at: Timestamp,
     /// How it came.

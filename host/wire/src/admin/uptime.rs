@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// How a monitor's target fared in a span of time that ends now. A result speaks until the next one, at most for two intervals and the
-/// timeout, at the time at which it was made, however late it came. Time before the monitor was made or while it was not enabled does
-/// not count; `known_s` and `unknown_s` are all the time that does.
+/// timeout, at the time at which it was made, however late it came. Time before the monitor was made, while it was not enabled, or in
+/// maintenance does not count; `known_s` and `unknown_s` are all the time that does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Uptime {
     /// "24h", "7d" or "30d".
@@ -22,6 +22,9 @@ pub struct Uptime {
     pub degraded_s: u64,
     /// Unknown seconds of it in which the check could not be made.
     pub error_s: u64,
+    /// Seconds of maintenance, which do not count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub maintenance_s: u64,
 }
 
 impl std::fmt::Display for Uptime {
@@ -36,8 +39,15 @@ impl std::fmt::Display for Uptime {
         if self.down_s > 0 {
             write!(f, "; down {}", Span(self.down_s))?;
         }
+        if self.maintenance_s > 0 {
+            write!(f, "; maintenance {}", Span(self.maintenance_s))?;
+        }
         Ok(())
     }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Uptime {
@@ -87,11 +97,14 @@ mod tests {
             down_s: 59,
             degraded_s: 0,
             error_s: 0,
+            maintenance_s: 0,
         };
         assert_eq!(uptime.to_string(), "99.92 % of 23 h 10 min known, 50 min unknown; down 59 s");
         for (percent, text) in [(100.0, "100 %"), (99.999, "99.99 %"), (0.0, "0.00 %"), (7.05, "7.05 %")] {
             assert_eq!(Uptime { up_percent: Some(percent), ..uptime.clone() }.percent().unwrap(), text);
         }
+        let served = Uptime { maintenance_s: 7_200, ..uptime.clone() };
+        assert!(served.to_string().ends_with("; down 59 s; maintenance 2 h"), "{served}");
         let silent = Uptime { up_percent: None, known_s: 0, unknown_s: 86_400, down_s: 0, ..uptime };
         assert_eq!(silent.to_string(), "nothing known, 1 d unknown");
     }

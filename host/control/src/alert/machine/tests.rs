@@ -60,6 +60,13 @@ impl Bench {
         self.look()
     }
 
+    /// A result within a maintenance window.
+    fn maintained(&mut self) -> &mut Self {
+        self.seq += 1;
+        self.unit.see_maintained(self.session.agent, Position { epoch: 1, seq: self.seq });
+        self.look()
+    }
+
     fn look(&mut self) -> &mut Self {
         let heard_ms = (!self.away).then_some(self.now_s * 1000);
         let about = About { drained: self.drained, heard_ms };
@@ -267,6 +274,33 @@ fn an_outage_in_the_middle_of_a_row_begins_the_row_anew() {
     let mut b = Bench::new(3, 1, Confirm::None);
     b.live(Down).live(Down).pass(100).hello(1).buffered(Down, 1010).drained().live(Down).live(Down);
     b.says(&["ask"]).live(Down).says(&["Down since 1000"]);
+}
+
+#[test]
+fn a_window_drops_what_was_about_to_turn_and_what_is_still_down_behind_it_just_went_down() {
+    let mut b = Bench::usual();
+    b.live(Up).live(Down).says(&["ask"]);
+    b.maintained().pass(60).says(&[]);
+    b.maintained().pass(60).says(&[]);
+    b.live(Down).says(&["ask"]).live(Down).says(&["Down since 1120"]);
+    b.maintained().pass(600).maintained().says(&[]);
+    b.live(Up).says(&["Up since 1720"]);
+}
+
+#[test]
+fn what_was_down_before_a_window_of_an_outage_does_not_say_since_when() {
+    let mut b = Bench::usual();
+    b.live(Up).pass(100).hello(3);
+    b.buffered(Down, 1010).maintained().buffered(Down, 1090).drained().says(&["ask"]);
+    b.live(Down).says(&["ask"]).live(Down).says(&["Down since 1090"]);
+}
+
+#[test]
+fn a_result_of_a_window_that_was_overtaken_says_nothing() {
+    let mut b = Bench::usual();
+    b.live(Up).live(Down).says(&["ask"]);
+    b.unit.see_maintained(b.session.agent, Position { epoch: 1, seq: 1 });
+    b.live(Down).says(&["Down since 1000"]);
 }
 
 #[test]

@@ -16,9 +16,9 @@ pub(super) fn claim(path: &Path) -> Result<(), Error> {
     };
     match text.trim().parse() {
         Ok(found) if found > FORMAT => Err(Error::Newer { path: path.to_owned(), found, known: FORMAT }),
-        Ok(_) => Ok(()),
-        // Nothing, or the beginning of a first write that was cut.
-        Err(_) => {
+        Ok(FORMAT) => Ok(()),
+        // An older one, nothing, or the beginning of a write that was cut.
+        Ok(_) | Err(_) => {
             let mut file = std::fs::File::create(&file).map_err(failed)?;
             writeln!(file, "{FORMAT}").and_then(|()| file.sync_all()).map_err(failed)?;
             std::fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(failed)
@@ -27,4 +27,9 @@ pub(super) fn claim(path: &Path) -> Result<(), Error> {
 }
 
 /// Of keys and values together: grows when an older version could not read what we write.
-const FORMAT: u32 = 1;
+///
+/// | | since |
+/// |---|---|
+/// | 2 | monitors with retries, maintenance and the other fields of every check; results in maintenance |
+/// | 1 | the first one |
+const FORMAT: u32 = 2;

@@ -162,7 +162,8 @@ fn state(state: State) -> u8 {
     STATES.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n)
 }
 
-const STATES: [(State, u8); 4] = [(State::Up, 1), (State::Degraded, 2), (State::Down, 3), (State::Error, 4)];
+const STATES: [(State, u8); 5] =
+    [(State::Up, 1), (State::Degraded, 2), (State::Down, 3), (State::Error, 4), (State::Maintenance, 5)];
 
 /// The byte of a delivery; for ever the same.
 const DELIVERIES: [(Delivery, u8); 3] = [(Delivery::Live, 1), (Delivery::Buffered, 2), (Delivery::Late, 3)];
@@ -194,7 +195,7 @@ mod tests {
     #[test]
     fn what_was_heard_reads_as_it_was_written() {
         let row = crate::store::tests::row(7, 1, 1, Timestamp::default());
-        for state in [State::Up, State::Degraded, State::Down, State::Error] {
+        for (state, _) in STATES {
             for delivery in [Delivery::Live, Delivery::Buffered, Delivery::Late] {
                 let mut row = Row { delivery, ..row.clone() };
                 row.result.state = state;
