@@ -128,7 +128,8 @@ impl Case {
     pub fn servers(&self, table: &Table) -> BTreeMap<String, Value> {
         let texts = self.allow.iter().chain(self.secrets.values());
         let texts = texts.chain(self.expect.attributes.values()).chain(&self.expect.summary_contains);
-        let config = Value::from(self.config.clone()).to_string();
+        let config =
+            [&self.config, &self.monitor].map(|fields| Value::from(fields.clone()).to_string()).concat();
         let mentioned = |alias: &String| {
             let begins = format!("${{{alias}.");
             config.contains(&begins) || texts.clone().any(|text| text.contains(&begins))
@@ -210,11 +211,11 @@ mod tests {
     #[test]
     fn a_case_needs_the_servers_that_it_mentions() {
         let table = Table::parse(
-            "servers: {web: nginx, old: nginx, other: knot}\nsecrets: {a: \"${old.token}\"}\ncases:\n  it works:\n    config: {url: [\"${web.url}/\"]}\n    expect: {state: up, code: ok}\n",
+            "servers: {web: nginx, old: nginx, dns: knot, other: knot}\nsecrets: {a: \"${old.token}\"}\ncases:\n  it works:\n    config: {url: [\"${web.url}/\"]}\n    monitor: {resolver: \"${dns.server}\"}\n    expect: {state: up, code: ok}\n",
         )
         .unwrap();
         let needed = table.cases["it works"].servers(&table);
-        assert_eq!(needed.keys().collect::<Vec<_>>(), ["old", "web"]);
+        assert_eq!(needed.keys().collect::<Vec<_>>(), ["dns", "old", "web"]);
     }
 
     #[test]
