@@ -16,7 +16,9 @@ use crate::types::{Header, Hidden, NoToken, Proof, Request, Response, TlsOptions
 
 /// Asks once. A redirect is not followed: the request carries the client's secret.
 pub(crate) async fn token(run: &Arc<Run>, asked: TokenRequest) -> Result<Hidden, NoToken> {
-    if asked.tls.as_ref().is_some_and(|tls| tls.trust != Trust::Required) {
+    // Basic would be refused with the header that holds it; in the body nobody would see the secret.
+    let tls = run.route.tls.beneath(asked.tls.clone().unwrap_or_default());
+    if asked.url.starts_with("https:") && tls.trust != Trust::Required {
         let refusal = format!("{} is not verified, so it is not sent the client's secret", asked.url);
         return Err(run.denied(Refusal(refusal)).into());
     }
