@@ -26,14 +26,14 @@ use crate::types::{Answer, Cause, Endpoint, Failure, Family, Phase, Question, Tl
 /// Asks once; of the system's servers, the first that answers.
 pub(crate) async fn ask(run: &Arc<Run>, question: Question) -> Result<Answer, Failure> {
     let asked = Asked::new(run, &question)?;
-    let reply = asked.route.put(run, &asked.message(&question)).await?;
+    let reply = asked.to.put(run, &asked.message(&question)).await?;
     Ok(reply.answer())
 }
 
 /// A question that may be asked, and the way to whom.
 struct Asked {
     query: Query,
-    route: Route,
+    to: Addressee,
 }
 
 impl Asked {
@@ -46,7 +46,7 @@ impl Asked {
         policy.may_ask(&name).map_err(|refusal| run.denied(refusal))?;
         let asked =
             Name::from_ascii(&name).map_err(|e| refused(format!("{name:?} cannot be asked for: {e}")))?;
-        Ok(Self { query: Query::query(absolute(asked), kind), route: Route::new(question)? })
+        Ok(Self { query: Query::query(absolute(asked), kind), to: Addressee::new(question)? })
     }
 
     fn message(&self, question: &Question) -> Message {
@@ -70,7 +70,7 @@ fn with_signatures() -> Edns {
 
 /// To whom a question goes, and how.
 #[derive(Clone)]
-struct Route {
+struct Addressee {
     /// The system's own when none.
     server: Option<Endpoint>,
     /// For HTTPS.
@@ -81,7 +81,7 @@ struct Route {
     beside: bool,
 }
 
-impl Route {
+impl Addressee {
     fn new(question: &Question) -> Result<Self, Failure> {
         let (transport, tls) = (question.transport, question.tls.clone());
         let port = match transport {

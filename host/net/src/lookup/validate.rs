@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-use super::{Asked, Reply, Route, refused, with_signatures};
+use super::{Addressee, Asked, Reply, refused, with_signatures};
 use crate::session::Run;
 use crate::types::{Answer, Cause, Failure, Question, Security, Transport};
 
@@ -42,7 +42,7 @@ pub(crate) async fn validate(
     };
     let way = Way {
         run: run.clone(),
-        route: asked.route.clone(),
+        to: asked.to.clone(),
         recursion_desired: question.recursion_desired,
         seen: Arc::default(),
     };
@@ -232,7 +232,7 @@ fn length(seconds: i32) -> String {
 #[derive(Clone)]
 struct Way {
     run: Arc<Run>,
-    route: Route,
+    to: Addressee,
     recursion_desired: bool,
     seen: Arc<Mutex<Seen>>,
 }
@@ -279,12 +279,12 @@ impl Way {
 
     async fn carried(&self, message: &Message) -> Result<Reply, Failure> {
         let first = self.seen().first.is_none();
-        let route = Route { beside: !first, ..self.route.clone() };
-        let reply = route.put(&self.run, message).await?;
-        if !reply.message.metadata.truncation || route.transport != Transport::Udp {
+        let to = Addressee { beside: !first, ..self.to.clone() };
+        let reply = to.put(&self.run, message).await?;
+        if !reply.message.metadata.truncation || to.transport != Transport::Udp {
             return Ok(reply);
         }
-        Route { transport: Transport::Tcp, ..route }.put(&self.run, message).await
+        Addressee { transport: Transport::Tcp, ..to }.put(&self.run, message).await
     }
 }
 
