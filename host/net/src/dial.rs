@@ -178,7 +178,7 @@ impl Connection {
         let shaken = tls::handshake(&self.run, metered, &self.peer, &options).await;
         self.spent(Phase::Handshake, begun.elapsed());
         let (stream, session) = shaken?;
-        self.stream = Stream::Tls(Box::new(stream));
+        self.stream = stream.map_or(Stream::Gone, |stream| Stream::Tls(Box::new(stream)));
         self.trust = Some(options.trust);
         self.last_sent = Instant::now();
         Ok(session)

@@ -32,6 +32,6 @@ pub use session::{Network, Session, Settings};
 pub use tls::{Certificate, TlsSession};
 pub use types::{
     Answer, Budget, Cause, Defect, Endpoint, Entry, Failure, Family, Header, Hidden, Measured, NoToken,
-    Phase, Proof, Question, Request, Response, Revocation, Security, Timings, TlsOptions, TokenRequest,
-    Transport, Trust,
+    Phase, Proof, Question, Request, Response, Revocation, RevocationSource, RevocationStatus, Security,
+    Timings, TlsOptions, TokenRequest, Transport, Trust,
 };

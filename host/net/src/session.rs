@@ -17,10 +17,10 @@ use crate::error::Error;
 use crate::grant::{Ceiling, Grant, Purpose, Refusal};
 use crate::resolve::{Names, Resolver};
 use crate::route::Route;
-use crate::tls::{self, Roots};
+use crate::tls::{self, Roots, TlsSession};
 use crate::types::{
     Answer, Budget, Cause, Endpoint, Failure, Family, Hidden, Measured, NoToken, Phase, Question, Request,
-    Response, Timings, TokenRequest,
+    Response, RevocationSource, RevocationStatus, Timings, TokenRequest,
 };
 
 /// How a process uses the network.
@@ -139,6 +139,17 @@ impl Session {
         crate::oauth2::token(&self.run, request).await
     }
 
+    /// Asks whether the certificate at that place of the session's path was revoked; 0 is the leaf. What the certificate names is
+    /// reached under this session's grant and budget, for half of the time that is left at most.
+    pub async fn ask_revocation(
+        &self,
+        session: &TlsSession,
+        place: usize,
+        source: RevocationSource,
+    ) -> RevocationStatus {
+        tls::revocation::ask(&self.run, session, place, source).await
+    }
+
     /// What was measured and refused so far.
     pub fn measured(&self) -> Measured {
         let seen = self.run.seen();
@@ -181,6 +192,29 @@ struct Seen {
 }
 
 impl Run {
+    /// A run beside this one, for what is asked about a peer: the same grant and budget, and an end in `time`. What it measures is
+    /// not the target's.
+    pub(crate) fn aside(&self, time: Duration) -> Arc<Run> {
+        Arc::new(Run {
+            shared: self.shared.clone(),
+            resolver: Resolver::of(&self.route),
+            route: self.route.clone(),
+            grant: self.grant.clone(),
+            budget: self.budget,
+            deadline: self.deadline.min(Instant::now() + time),
+            started: Instant::now(),
+            tally: self.tally.clone(),
+            names: Names::default(),
+            seen: Mutex::default(),
+        })
+    }
+
+    /// What was refused here was refused to that run.
+    pub(crate) fn hand_denials_to(&self, run: &Run) {
+        let denials = self.seen().denials.clone();
+        denials.into_iter().for_each(|words| run.note_denial(&Refusal(words)));
+    }
+
     /// The future's output, or a timeout that names the phase and the peer.
     pub(crate) async fn within<T>(
         &self,

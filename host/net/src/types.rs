@@ -59,7 +59,8 @@ pub enum Cause {
     /// The lookup answered with this RCODE (RFC 1035, RFC 6895); 0 is an answer without addresses.
     Dns(u16),
     /// The handshake failed, with a stable reason: "expired", "not-yet-valid", "wrong-name", "untrusted", "self-signed",
-    /// "incomplete-chain", "bad-signature", "revoked", "version", "cipher", "alert", "other".
+    /// "incomplete-chain", "bad-signature", "weak-signature", "weak-key", "authority-as-leaf", "not-an-authority", "path-length",
+    /// "wrong-usage", "name-constraints", "critical-extension", "revoked", "must-staple", "version", "cipher", "alert", "other".
     Tls(String),
     /// The peer broke its protocol.
     Protocol(String),
@@ -276,6 +277,31 @@ pub enum Revocation {
     Good,
     /// Revoked.
     Revoked,
+}
+
+/// Where it is asked whether a certificate was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RevocationSource {
+    /// What the server stapled to the handshake (RFC 6066); about its own certificate only.
+    Stapled,
+    /// The responders that the certificate names (RFC 6960).
+    Ocsp,
+    /// The lists that the certificate names (RFC 5280, section 5).
+    Crl,
+}
+
+/// What one source says of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationStatus {
+    /// The answer; unknown also where none came that can be believed.
+    pub revocation: Revocation,
+    /// Whether there was anybody to ask: a staple, or an address in the certificate.
+    pub named: bool,
+    /// Whether nothing is known because the grant refused.
+    pub denied: bool,
+    /// One line for a person: since when, or until when, or why nothing is known. Names the line that an operator would add where the
+    /// grant refused.
+    pub message: String,
 }
 
 /// One header of a request.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use net::{
     Answer, Cause, Endpoint, Failure, Family, Hidden, Measured, NoToken, Question, Request, Response,
-    Timings, TlsOptions, TlsSession, TokenRequest,
+    Revocation, RevocationSource, RevocationStatus, Timings, TlsOptions, TlsSession, TokenRequest,
 };
 use zeroize::Zeroizing;
 
@@ -41,6 +41,17 @@ pub trait World: Send + Sync {
     /// is played, denies them.
     fn sockets(&self) -> Option<net::Session> {
         None
+    }
+
+    /// `picket:net/tls.session.ask-revocation`; a world that was not told of registries knows of none.
+    async fn ask_revocation(
+        &self,
+        _session: &TlsSession,
+        _place: usize,
+        _source: RevocationSource,
+    ) -> RevocationStatus {
+        let message = "nobody can be asked about revocation here".to_owned();
+        RevocationStatus { revocation: Revocation::Unknown, named: false, denied: false, message }
     }
 
     /// What was measured and refused so far.
@@ -126,6 +137,15 @@ impl World for net::Session {
 
     fn sockets(&self) -> Option<net::Session> {
         Some(self.clone())
+    }
+
+    async fn ask_revocation(
+        &self,
+        session: &TlsSession,
+        place: usize,
+        source: RevocationSource,
+    ) -> RevocationStatus {
+        net::Session::ask_revocation(self, session, place, source).await
     }
 
     fn measured(&self) -> Measured {

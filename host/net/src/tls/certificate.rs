@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
-use x509_parser::extensions::GeneralName;
+use x509_parser::asn1_rs;
+use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
@@ -39,6 +40,12 @@ pub struct Certificate {
     pub spki_sha256: String,
     /// basicConstraints says CA.
     pub is_ca: bool,
+    /// Asks for a stapled OCSP response with every handshake (RFC 7633).
+    pub must_staple: bool,
+    /// URLs of its OCSP responders (RFC 6960, section 3.1), in its own order.
+    pub ocsp_responders: Vec<String>,
+    /// URLs of the lists that it would stand in (RFC 5280, section 4.2.1.13), in its own order.
+    pub revocation_lists: Vec<String>,
 }
 
 impl Certificate {
@@ -62,7 +69,25 @@ impl Certificate {
             sha256: hex::encode(Sha256::digest(der)),
             spki_sha256: hex::encode(Sha256::digest(x509.public_key().raw)),
             is_ca: x509.is_ca(),
+            must_staple: must_staple(&x509),
+            ocsp_responders: ocsp_responders(&x509),
+            revocation_lists: revocation_lists(&x509),
         })
+    }
+
+    /// An RSA key that can be computed from its public half.
+    pub(crate) fn has_weak_key(&self) -> bool {
+        self.key.0 == "RSA" && self.key.1 < SHORTEST_RSA
+    }
+
+    /// Signed over a hash for which another certificate can be made.
+    pub(crate) fn has_weak_signature(&self) -> bool {
+        let name = self.signature_algorithm.to_ascii_lowercase();
+        name.contains("md5") || name.contains("sha1")
+    }
+
+    pub(crate) fn is_weak(&self) -> bool {
+        self.has_weak_key() || self.has_weak_signature()
     }
 }
 
@@ -88,6 +113,46 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+    }
+}
+
+fn must_staple(x509: &X509Certificate<'_>) -> bool {
+    let features = x509.iter_extensions().find(|extension| extension.oid.to_id_string() == TLS_FEATURE);
+    let numbers =
+        features.and_then(|found| <Vec<u16> as FromDer<'_, asn1_rs::Error>>::from_der(found.value).ok());
+    numbers.is_some_and(|(_, numbers)| numbers.contains(&STATUS_REQUEST))
+}
+
+fn ocsp_responders(x509: &X509Certificate<'_>) -> Vec<String> {
+    let access = x509.iter_extensions().filter_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityInfoAccess(access) => Some(&access.accessdescs),
+        _ => None,
+    });
+    let responders = access.flatten().filter(|found| found.access_method.to_id_string() == OCSP);
+    responders.filter_map(|found| uri(&found.access_location)).collect()
+}
+
+fn revocation_lists(x509: &X509Certificate<'_>) -> Vec<String> {
+    let points = x509.iter_extensions().filter_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::CRLDistributionPoints(points) => Some(points.iter()),
+        _ => None,
+    });
+    let names = points.flatten().filter_map(|point| match &point.distribution_point {
+        // A list that another authority keeps, or one for some reasons only, answers another question.
+        Some(DistributionPointName::FullName(names))
+            if point.crl_issuer.is_none() && point.reasons.is_none() =>
+        {
+            Some(names)
+        }
+        _ => None,
+    });
+    names.flatten().filter_map(uri).collect()
+}
+
+fn uri(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::URI(text) => Some((*text).to_owned()),
+        _ => None,
     }
 }
 
@@ -125,7 +190,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-fn key(spki: &SubjectPublicKeyInfo<'_>) -> (String, u32) {
+pub(crate) fn key(spki: &SubjectPublicKeyInfo<'_>) -> (String, u32) {
     let oid = spki.algorithm.algorithm.to_id_string();
     let curve =
         spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).map(|oid| oid.to_id_string());
@@ -152,7 +217,7 @@ fn rsa_bits(modulus: &[u8]) -> u32 {
     u32::try_from(significant.len() * 8).unwrap_or(u32::MAX) - zeros
 }
 
-pub(crate) fn algorithm_name(oid: &str) -> String {
+fn algorithm_name(oid: &str) -> String {
     SIGNATURES.iter().find(|(known, _)| *known == oid).map_or(oid, |(_, name)| name).to_owned()
 }
 
@@ -171,9 +236,10 @@ const ATTRIBUTES: [(&str, &str); 11] = [
     ("2.5.4.5", "serialNumber"),
 ];
 
-const SIGNATURES: [(&str, &str); 13] = [
+const SIGNATURES: [(&str, &str); 14] = [
     ("1.2.840.113549.1.1.4", "md5WithRSAEncryption"),
     ("1.2.840.113549.1.1.5", "sha1WithRSAEncryption"),
+    ("1.3.14.3.2.29", "sha1WithRSASignature"),
     ("1.2.840.113549.1.1.10", "rsassaPss"),
     ("1.2.840.113549.1.1.11", "sha256WithRSAEncryption"),
     ("1.2.840.113549.1.1.12", "sha384WithRSAEncryption"),
@@ -186,3 +252,12 @@ const SIGNATURES: [(&str, &str); 13] = [
     ("1.3.101.112", "Ed25519"),
     ("1.3.101.113", "Ed448"),
 ];
+
+/// Bits; what webpki takes, and every browser.
+pub(crate) const SHORTEST_RSA: u32 = 2048;
+/// RFC 7633.
+const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
+/// RFC 6066, section 8.
+const STATUS_REQUEST: u16 = 5;
+/// RFC 6960, section 3.1.
+const OCSP: &str = "1.3.6.1.5.5.7.48.1";

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use super::chain::file;
+use super::roots::file;
 use crate::route::{Identity, Pem};
 
 /// What a handshake shows. An error is a sentence about the configuration, without anything that was read.

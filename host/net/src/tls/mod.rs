@@ -1,9 +1,20 @@
-//! The TLS handshake and what it tells. What is wrong with a certificate is found in `chain`, the certificate itself is read in
-//! `certificate`, and `verify` stands between them and rustls.
+//! The TLS handshake and what it tells. What is wrong with a certificate is found in `chain`, along the `path` to one of the `roots`
+//! and by the `rules`; the certificate itself is read in `certificate`, and `verify` stands between them and rustls. Whether a
+//! certificate was revoked is read from a `staple`, or asked for by `revocation`, in the forms of `ocsp` and `crl`.
 
 mod certificate;
 mod chain;
+mod crl;
+#[cfg(test)]
+mod fixture;
 mod identity;
+mod ocsp;
+mod path;
+pub(crate) mod revocation;
+mod roots;
+mod rules;
+mod signature;
+mod staple;
 mod verify;
 
 use std::sync::Arc;
@@ -15,7 +26,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use certificate::Certificate;
-pub(crate) use chain::Roots;
+pub(crate) use roots::Roots;
 
 use crate::host::Host;
 use crate::route;
@@ -37,17 +48,24 @@ pub struct TlsSession {
     pub served: Vec<Arc<Certificate>>,
     /// The chain as verified, leaf first, root last; or every defect found.
     pub verified: Result<Vec<Arc<Certificate>>, Vec<Defect>>,
-    /// What the server stapled. Staples are not read yet: always unknown.
+    /// The same chain also where it has defects: from the leaf up as far as issuers are known.
+    pub path: Vec<Arc<Certificate>>,
+    /// What the server stapled, if that can be believed.
     pub stapled: Revocation,
+    /// The OCSP response that the server stapled, as it came.
+    pub staple: Option<Vec<u8>>,
+    /// The server asked for a client certificate.
+    pub wants_client_certificate: bool,
 }
 
-/// Shakes hands with `peer` over the stream, as `options` say.
+/// Shakes hands with `peer` over the stream, as `options` say. There is no stream where a recorded handshake has told everything but
+/// was ended by the server, which wants a client certificate (before 1.3 it says so that early).
 pub(crate) async fn handshake(
     run: &Run,
     stream: Metered,
     peer: &Endpoint,
     options: &TlsOptions,
-) -> Result<(TlsStream<Metered>, TlsSession), Failure> {
+) -> Result<(Option<TlsStream<Metered>>, TlsSession), Failure> {
     let refused = |message: String| fail(Cause::Invalid(message.clone()), Phase::Handshake, message);
     let identity = match (options.client_identity.as_deref(), &run.route.tls.identity) {
         (None, _) => None,
@@ -80,28 +98,44 @@ pub(crate) async fn handshake(
             return Err(match verifier.defects().split_first() {
                 Some((first, others)) if options.trust == Trust::Required => untrusted(peer, first, others),
                 _ if verifier.was_asked() && is_alert(&error) && shows => identity_refused(peer),
-                _ if verifier.was_asked() && is_alert(&error) => no_identity(peer),
+                _ if verifier.was_asked() && is_alert(&error) => match options.trust {
+                    // Before 1.3; the cipher is gone with the connection.
+                    Trust::Recorded => return Ok((None, session(&verifier, "1.2", "", None))),
+                    Trust::Required | Trust::Unverified => no_identity(peer),
+                },
                 _ => io_failure(&error, Phase::Handshake, peer),
             });
         }
     };
     let connection = stream.get_ref().1;
-    let session = TlsSession {
-        version: match connection.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_2) => "1.2".to_owned(),
-            _ => "1.3".to_owned(),
+    let session = session(
+        &verifier,
+        match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "1.3",
         },
-        cipher: connection
-            .negotiated_cipher_suite()
-            .and_then(|s| s.suite().as_str())
-            .unwrap_or_default()
-            .to_owned(),
-        alpn: connection.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
-        served: certificate::read_all(connection.peer_certificates().unwrap_or_default()),
-        verified: verifier.verdict(),
-        stapled: Revocation::Unknown,
-    };
-    Ok((stream, session))
+        connection.negotiated_cipher_suite().and_then(|s| s.suite().as_str()).unwrap_or_default(),
+        connection.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
+    );
+    Ok((Some(stream), session))
+}
+
+fn session(verifier: &Verifier, version: &str, cipher: &str, alpn: Option<String>) -> TlsSession {
+    let found = verifier.found();
+    TlsSession {
+        version: version.to_owned(),
+        cipher: cipher.to_owned(),
+        alpn,
+        served: found.served,
+        verified: match found.defects.is_empty() {
+            true => Ok(found.path.clone()),
+            false => Err(found.defects),
+        },
+        path: found.path,
+        stapled: found.stapled,
+        staple: found.staple,
+        wants_client_certificate: verifier.was_asked(),
+    }
 }
 
 /// What a TLS error means; for [`io_failure`].

@@ -10,9 +10,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-use crate::tls::certificate::Certificate;
-use crate::tls::chain::{Roots, inspect};
-use crate::types::{Defect, Trust};
+use crate::tls::certificate::{self, Certificate};
+use crate::tls::chain::{Inspected, defect, inspect};
+use crate::tls::roots::Roots;
+use crate::tls::rules::weak_key;
+use crate::tls::staple;
+use crate::types::{Defect, Revocation, Trust};
 
 /// One handshake's verifier.
 #[derive(Debug)]
@@ -26,10 +29,19 @@ pub(crate) struct Verifier {
     identity: Option<Arc<CertifiedKey>>,
 }
 
-#[derive(Debug, Default)]
-struct Found {
-    chain: Vec<Arc<Certificate>>,
-    defects: Vec<Defect>,
+/// What a handshake showed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    /// As served, leaf first; those that cannot be read are left out.
+    pub(crate) served: Vec<Arc<Certificate>>,
+    /// From the leaf up as far as issuers are known.
+    pub(crate) path: Vec<Arc<Certificate>>,
+    /// Every reason not to trust the peer, the gravest first.
+    pub(crate) defects: Vec<Defect>,
+    /// The OCSP response that came with the certificate.
+    pub(crate) staple: Option<Vec<u8>>,
+    /// What it says, if that can be believed.
+    pub(crate) stapled: Revocation,
 }
 
 impl Verifier {
@@ -44,12 +56,9 @@ impl Verifier {
         self.with(|found| found.defects.clone())
     }
 
-    /// The verified chain, or every defect.
-    pub(crate) fn verdict(&self) -> Result<Vec<Arc<Certificate>>, Vec<Defect>> {
-        self.with(|found| match found.defects.is_empty() {
-            true => Ok(found.chain.clone()),
-            false => Err(found.defects.clone()),
-        })
+    /// Everything.
+    pub(crate) fn found(&self) -> Found {
+        self.with(|found| found.clone())
     }
 
     /// Whether the server asked for a client certificate.
@@ -64,15 +73,19 @@ impl Verifier {
         cert: &CertificateDer<'_>,
     ) -> Result<HandshakeSignatureValid, Error> {
         let Err(error) = signature else { return signature };
-        let message = match Certificate::read(cert).map(|certificate| certificate.key) {
-            Some((kind, bits)) if kind == "RSA" && bits < SHORTEST_RSA => {
-                format!(
-                    "the server's key is too short to prove anything: RSA with {bits} bits, not {SHORTEST_RSA}"
-                )
+        let certificate = Certificate::read(cert).filter(Certificate::has_weak_key);
+        self.with(|found| match certificate {
+            // It was said with the rest of the chain, unless there was none.
+            Some(_) if found.defects.iter().any(|known| known.code == "weak-key") => {}
+            Some(certificate) => found.defects.push(weak_key("the certificate", &certificate)),
+            // Nor is it news that the certificate cannot be read.
+            None if is_unread(&error) && !found.defects.is_empty() => {}
+            None => {
+                let message =
+                    format!("the server did not prove that it holds the certificate's key: {error}");
+                found.defects.push(defect("bad-signature", message));
             }
-            _ => format!("the server did not prove that it holds the certificate's key: {error}"),
-        };
-        self.with(|found| found.defects.push(Defect { code: "bad-signature".to_owned(), message }));
+        });
         match self.trust {
             Trust::Recorded => Ok(HandshakeSignatureValid::assertion()),
             Trust::Required | Trust::Unverified => Err(error),
@@ -90,14 +103,19 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let served: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
-        match inspect(&served, server_name, &self.roots, now, self.algorithms.all) {
-            Ok(chain) => self.with(|found| found.chain = chain),
-            Err(defects) => self.with(|found| found.defects.extend(defects)),
-        }
+        let Inspected { path, mut defects } =
+            inspect(&served, server_name, &self.roots, now, self.algorithms.all);
+        let staple = (!ocsp_response.is_empty()).then(|| ocsp_response.to_vec());
+        // Nobody sends a key or a password to a server whose own proof says that it is revoked.
+        let (stapled, broken) = staple::judge(staple.as_deref(), &path, now, self.algorithms.all);
+        defects.extend(broken);
+        self.with(|found| {
+            *found = Found { served: certificate::read_all(&served), path, defects, staple, stapled };
+        });
         match self.trust == Trust::Required && !self.defects().is_empty() {
             true => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
             false => Ok(ServerCertVerified::assertion()),
@@ -127,6 +145,11 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Before a signature is looked at, webpki reads the certificate with all that it demands.
+fn is_unread(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(CertificateError::BadEncoding | CertificateError::Other(_)))
+}
+
 /// Remembers being asked.
 impl ResolvesClientCert for Verifier {
     fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
@@ -138,6 +161,3 @@ impl ResolvesClientCert for Verifier {
         self.identity.is_some()
     }
 }
-
-/// What webpki takes.
-const SHORTEST_RSA: u32 = 2048;

@@ -198,9 +198,9 @@ async fn each_defect_has_its_code() {
     let usage = |params: &mut CertificateParams| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     };
-    assert_eq!(code(|| root.leaf_with(&["a.example"], usage), "a.example", &root).await, "other");
+    assert_eq!(code(|| root.leaf_with(&["a.example"], usage), "a.example", &root).await, "wrong-usage");
     let ca = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    assert_eq!(code(|| root.leaf_with(&["a.example"], ca), "a.example", &root).await, "other");
+    assert_eq!(code(|| root.leaf_with(&["a.example"], ca), "a.example", &root).await, "authority-as-leaf");
 }
 
 #[tokio::test]

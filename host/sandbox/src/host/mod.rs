@@ -36,6 +36,7 @@ pub(crate) mod bindings {
             "picket:net/tcp.[method]connection.write-secret": async | trappable,
             "picket:net/tcp.[method]connection.secure": async | trappable,
             "picket:net/tcp.[method]connection.shutdown": async | trappable,
+            "picket:net/tls.[method]session.ask-revocation": async | trappable,
             "picket:net/http.send": async | trappable,
             "picket:net/http.[method]response.matches": async | trappable,
             "picket:net/oauth2.token": async | trappable,

@@ -66,6 +66,10 @@ impl tls::HostCertificate for State {
         Ok(self.table.get(&certificate)?.is_ca)
     }
 
+    fn must_staple(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<bool> {
+        Ok(self.table.get(&certificate)?.must_staple)
+    }
+
     fn drop(&mut self, certificate: Resource<Certificate>) -> wasmtime::Result<()> {
         self.table.delete(certificate)?;
         Ok(())
@@ -100,14 +104,43 @@ impl tls::HostSession for State {
         }
     }
 
+    fn path(&mut self, session: Resource<net::TlsSession>) -> wasmtime::Result<Vec<Resource<Certificate>>> {
+        let chain = self.table.get(&session)?.path.clone();
+        self.handles(chain)
+    }
+
     fn stapled(&mut self, session: Resource<net::TlsSession>) -> wasmtime::Result<tls::Revocation> {
         Ok(self.table.get(&session)?.stapled.into())
+    }
+
+    fn wants_client_certificate(&mut self, session: Resource<net::TlsSession>) -> wasmtime::Result<bool> {
+        Ok(self.table.get(&session)?.wants_client_certificate)
+    }
+
+    async fn ask_revocation(
+        &mut self,
+        session: Resource<net::TlsSession>,
+        place: u32,
+        source: tls::RevocationSource,
+    ) -> wasmtime::Result<tls::RevocationStatus> {
+        let Some(world) = self.world()? else { return Ok(nobody_asked()) };
+        let session = self.table.get(&session)?.clone();
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        let status = world.ask_revocation(&session, place, source.into()).await;
+        self.back();
+        Ok(status.into())
     }
 
     fn drop(&mut self, session: Resource<net::TlsSession>) -> wasmtime::Result<()> {
         self.table.delete(session)?;
         Ok(())
     }
+}
+
+/// No session exists while a component describes itself; this is what it would hear.
+fn nobody_asked() -> tls::RevocationStatus {
+    let message = super::no_network().message;
+    tls::RevocationStatus { revocation: tls::Revocation::Unknown, named: false, denied: true, message }
 }
 
 impl State {

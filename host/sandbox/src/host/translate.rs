@@ -158,3 +158,24 @@ impl From<net::Revocation> for tls::Revocation {
         }
     }
 }
+
+impl From<tls::RevocationSource> for net::RevocationSource {
+    fn from(source: tls::RevocationSource) -> Self {
+        match source {
+            tls::RevocationSource::Stapled => net::RevocationSource::Stapled,
+            tls::RevocationSource::Ocsp => net::RevocationSource::Ocsp,
+            tls::RevocationSource::Crl => net::RevocationSource::Crl,
+        }
+    }
+}
+
+impl From<net::RevocationStatus> for tls::RevocationStatus {
+    fn from(status: net::RevocationStatus) -> Self {
+        tls::RevocationStatus {
+            revocation: status.revocation.into(),
+            named: status.named,
+            denied: status.denied,
+            message: status.message,
+        }
+    }
+}
