@@ -180,6 +180,12 @@ fn fill_text(text: &str, known: &BTreeMap<String, String>) -> Result<String, Str
             .map(|length| start + length)
             .ok_or_else(|| format!("`{text}` lacks a }}"))?;
         let name = &rest[start + 2..end];
+        // What names no field of a server is the configuration's own.
+        if !name.contains('.') {
+            filled.push_str(&rest[..=end]);
+            rest = &rest[end + 1..];
+            continue;
+        }
         let value = known.get(name).ok_or_else(|| {
             format!("no server of this file has a value ${{{name}}}; known are {:?}", known.keys())
         })?;
@@ -224,6 +230,9 @@ mod tests {
         let mut value = json!({"port": "${web.port}", "url": ["http://x:${web.port}/"], "send": "17"});
         fill(&mut value, &known).unwrap();
         assert_eq!(value, json!({"port": 80, "url": ["http://x:80/"], "send": "17"}));
+        let mut own = json!("${1} ${name}");
+        fill(&mut own, &known).unwrap();
+        assert_eq!(own, json!("${1} ${name}"));
         assert!(fill(&mut json!("${nobody.port}"), &known).unwrap_err().contains("nobody.port"));
     }
 }

@@ -5,10 +5,13 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use servers::{
-    Authority, BlackHole, Frames, Knot, Manner, Nginx, Rogue, RogueDns, RogueFrames, Shape, Signed, Starttls,
-    StarttlsServer, TcpServer, Tinyproxy, TlsServer, Unbound, Versions,
+    Authority, BlackHole, Daemon, Frames, Knot, Manner, Nginx, OpensslServer, Program, Registry,
+    RegistryAnswers, Rogue, RogueDns, RogueFrames, Shape, Signed, Starttls, StarttlsServer, TcpServer,
+    Tinyproxy, TlsServer, Unbound, Versions,
 };
 
 use crate::databases;
@@ -76,7 +79,7 @@ impl Fleet {
         let authority = self.authority();
         let mut server = launch(kind, &settings, authority)?;
         server.values.entry("host".into()).or_insert_with(|| "127.0.0.1".into());
-        server.values.insert("ca".into(), authority.pem());
+        server.values.entry("ca".into()).or_insert_with(|| authority.pem());
         Ok(server)
     }
 
@@ -189,8 +192,27 @@ fn launch(kind: &str, settings: &Value, authority: &Authority) -> Result<Server,
                 }
             };
             let server = TlsServer::start_with(authority, shape, versions).map_err(said)?;
-            Ok(Server::new([("port", server.port().to_string())], server))
+            let values = [
+                ("port", server.port().to_string()),
+                ("ca", server.root_pem().to_owned()),
+                ("pin", hex::encode(server.pin())),
+                ("pin_base64", STANDARD.encode(server.pin())),
+                ("root_pin", STANDARD.encode(authority.root_pin())),
+            ];
+            Ok(Server::new(values, server))
         }
+        "openssl" => {
+            let options = text("options").unwrap_or_default();
+            let server = OpensslServer::start(authority, shape, options).map_err(said)?;
+            let values = [("port", server.port().to_string()), ("ca", server.root_pem().to_owned())];
+            Ok(Server::new(values, server))
+        }
+        "registry" => registry(settings, authority),
+        "dovecot" => daemon(Program::Dovecot, authority, shape),
+        "vsftpd" => daemon(Program::Vsftpd, authority, shape),
+        "slapd" => daemon(Program::Slapd, authority, shape),
+        "prosody" => daemon(Program::Prosody, authority, shape),
+        "mariadb" => daemon(Program::Mariadb, authority, shape),
         "starttls" => {
             let dialogue = match text("dialogue") {
                 Some("smtp") => Starttls::Smtp,
@@ -226,10 +248,44 @@ fn launch(kind: &str, settings: &Value, authority: &Authority) -> Result<Server,
     }
 }
 
+fn daemon(program: Program, authority: &Authority, shape: Shape) -> Result<Server, String> {
+    let daemon = Daemon::start(program, authority, shape).map_err(said)?;
+    let values = [
+        ("port", daemon.port().to_string()),
+        ("pop3_port", daemon.pop3_port().to_string()),
+        ("smtp_port", daemon.smtp_port().to_string()),
+    ];
+    Ok(Server::new(values, daemon))
+}
+
+fn registry(settings: &Value, authority: &Authority) -> Result<Server, String> {
+    let answers = match settings.get("answers").map(|answers| answers.as_str().unwrap_or_default()) {
+        None | Some("right") => RegistryAnswers::Right,
+        Some("delegated") => RegistryAnswers::Delegated,
+        Some("unauthorised") => RegistryAnswers::Unauthorised,
+        Some("corrupt") => RegistryAnswers::Corrupt,
+        Some("list-stale") => RegistryAnswers::ListStale,
+        Some("list-forged") => RegistryAnswers::ListForged,
+        Some("list-of-another-part") => RegistryAnswers::ListOfAnotherPart,
+        Some("intermediate-revoked") => RegistryAnswers::IntermediateRevoked,
+        Some("refusing") => RegistryAnswers::Refusing,
+        Some("hanging") => RegistryAnswers::Hanging,
+        Some("endless") => RegistryAnswers::Endless,
+        Some(other) => {
+            return Err(format!("answers: found {other}; the known ones stand in tests/cases/README.md"));
+        }
+    };
+    let registry = Registry::start(authority, answers).map_err(said)?;
+    let mut values = BTreeMap::from([
+        ("port".to_owned(), registry.port().to_string()),
+        ("ca".to_owned(), registry.root_pem().to_owned()),
+    ]);
+    values.extend(registry.servers().map(|(name, port)| (name.to_owned(), port.to_string())));
+    Ok(Server { values, _running: Box::new(registry) })
+}
+
 fn manner(settings: &Value) -> Result<Manner, String> {
-    if let Some(banner) = settings.get("banner").and_then(Value::as_str) {
-        return Ok(Manner::Banner(banner.as_bytes().to_vec()));
-    }
+    let banner = settings.get("banner").and_then(Value::as_str).map(|banner| banner.as_bytes().to_vec());
     if let Some(turns) = settings.get("dialogue").and_then(Value::as_object) {
         let turn = |(said, answer): (&String, &Value)| {
             answer
@@ -237,7 +293,11 @@ fn manner(settings: &Value) -> Result<Manner, String> {
                 .map(|answer| (said.clone(), answer.to_owned()))
                 .ok_or("dialogue: write {said: answer}")
         };
-        return Ok(Manner::Dialogue(turns.iter().map(turn).collect::<Result<_, _>>()?));
+        let turns = turns.iter().map(turn).collect::<Result<_, _>>()?;
+        return Ok(Manner::Dialogue(banner.unwrap_or_default(), turns));
+    }
+    if let Some(banner) = banner {
+        return Ok(Manner::Banner(banner));
     }
     match settings.get("manner").and_then(Value::as_str) {
         Some("echo") => Ok(Manner::Echo),
@@ -258,16 +318,9 @@ fn shape(named: Option<&Value>) -> Result<Shape, String> {
     if let Some(days) = days("intermediate_expires_in_days") {
         return Ok(Shape::IntermediateExpiresInDays(days));
     }
-    match named.map(|value| value.as_str().unwrap_or_default()) {
-        None | Some("valid") => Ok(Shape::Valid),
-        Some("expired") => Ok(Shape::Expired),
-        Some("not-yet-valid") => Ok(Shape::NotYetValid),
-        Some("wrong-name") => Ok(Shape::WrongName),
-        Some("self-signed") => Ok(Shape::SelfSigned),
-        Some("incomplete-chain") => Ok(Shape::IncompleteChain),
-        Some("authority-as-leaf") => Ok(Shape::AuthorityAsLeaf),
-        Some(_) => Err(format!("found certificate {named:?}; the known ones stand in tests/cases/README.md")),
-    }
+    let Some(name) = named.map(|value| value.as_str().unwrap_or_default()) else { return Ok(Shape::Valid) };
+    Shape::named(name)
+        .ok_or_else(|| format!("found certificate {named:?}; the known ones stand in tests/cases/README.md"))
 }
 
 pub(crate) fn said(error: servers::Error) -> String {

@@ -5,22 +5,27 @@
 //! this process was killed, a [`leash`] ends the programs. Everything here is blocking and needs no runtime: call it from a
 //! plain thread, or through `spawn_blocking`.
 //!
-//! nginx, knot, unbound, PostgreSQL and tinyproxy are the programs of Debian's packages; where one is missing, `start` answers with
-//! [`Error::Missing`], which names the package. The rest runs inside this process on threads of its own.
+//! nginx, knot, unbound, PostgreSQL, tinyproxy, openssl and those in [`Program`] are the programs of Debian's packages; where one
+//! is missing, `start` answers with [`Error::Missing`], which names the package. The rest runs inside this process on threads of its own.
 
 mod certificates;
+mod chains;
 mod cluster;
+mod daemon;
 mod inspector;
 mod knot;
 mod leash;
+mod legacy;
 mod liar;
 mod listener;
 mod middlebox;
 mod nameserver;
 mod nginx;
+mod openssl;
 mod pair;
 mod postgres;
 mod process;
+mod registry;
 mod relay;
 mod rogue;
 mod rogue_dns;
@@ -34,6 +39,7 @@ mod tls;
 
 pub use certificates::{Authority, Identity, Shape};
 pub use cluster::Cluster;
+pub use daemon::{Daemon, Program};
 pub use inspector::Inspector;
 pub use knot::Knot;
 pub use leash::leash;
@@ -44,8 +50,10 @@ pub use nginx::{
     CLIENT as NGINX_CLIENT, CLIENT_SECRET as NGINX_CLIENT_SECRET, Nginx, PASSWORD as NGINX_PASSWORD,
     TOKEN as NGINX_TOKEN, USER as NGINX_USER,
 };
+pub use openssl::OpensslServer;
 pub use pair::Pair;
 pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres, Running, USER as POSTGRES_USER};
+pub use registry::{Answers as RegistryAnswers, Registry};
 pub use relay::{Link, Relay};
 pub use rogue::{Frames, Rogue, RogueFrames};
 pub use rogue_dns::RogueDns;

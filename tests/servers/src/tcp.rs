@@ -26,8 +26,8 @@ pub enum Manner {
     Reset,
     /// An end of stream right after the connection.
     Close,
-    /// Line by line: when a line begins with the first text, the second is the answer.
-    Dialogue(Vec<(String, String)>),
+    /// These bytes at once; then, when what comes begins with the first text of a pair, the second is the answer.
+    Dialogue(Vec<u8>, Vec<(String, String)>),
 }
 
 /// A service of one manner.
@@ -67,7 +67,10 @@ fn serve(mut stream: TcpStream, manner: &Manner) -> std::io::Result<()> {
             let mut reader = stream.try_clone()?;
             std::io::copy(&mut reader, &mut stream).map(drop)
         }
-        Manner::Dialogue(turns) => dialogue(stream, turns),
+        Manner::Dialogue(banner, turns) => {
+            stream.write_all(banner)?;
+            dialogue(stream, turns)
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::listener::Listener;
-use crate::{Authority, Error, Shape};
+use crate::{Authority, Error, Identity, Shape};
 
 /// Which versions of TLS the server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Versions {
 pub struct TlsServer {
     listener: Listener,
     heard: Arc<AtomicU64>,
+    root_pem: String,
+    pin: [u8; 32],
 }
 
 impl TlsServer {
@@ -36,13 +38,33 @@ impl TlsServer {
 
     /// The same, with these versions only.
     pub fn start_with(authority: &Authority, shape: Shape, versions: Versions) -> Result<TlsServer, Error> {
-        let config = configuration(authority, shape, versions)?;
+        TlsServer::start_as(authority.issue(shape)?, versions, Vec::new())
+    }
+
+    /// Serves that chain, with that OCSP response stapled to it unless it is empty.
+    pub(crate) fn start_as(
+        identity: Identity,
+        versions: Versions,
+        staple: Vec<u8>,
+    ) -> Result<TlsServer, Error> {
+        let (root_pem, pin) = (identity.root_pem.clone(), identity.pin);
+        let config = configured(identity, versions, staple)?;
         let heard = Arc::new(AtomicU64::new(0));
         let count = heard.clone();
         let listener = Listener::start(move |stream| {
             let _ = echo(stream, config.clone(), &count);
         })?;
-        Ok(TlsServer { listener, heard })
+        Ok(TlsServer { listener, heard, root_pem, pin })
+    }
+
+    /// SHA-256 over the leaf's subjectPublicKeyInfo (RFC 7469).
+    pub fn pin(&self) -> [u8; 32] {
+        self.pin
+    }
+
+    /// The root of what it serves, in PEM.
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
     }
 
     /// Where it listens on 127.0.0.1.
@@ -62,7 +84,10 @@ pub(crate) fn configuration(
     shape: Shape,
     versions: Versions,
 ) -> Result<Arc<ServerConfig>, Error> {
-    let identity = authority.issue(shape)?;
+    configured(authority.issue(shape)?, versions, Vec::new())
+}
+
+fn configured(identity: Identity, versions: Versions, staple: Vec<u8>) -> Result<Arc<ServerConfig>, Error> {
     let offered: &[&rustls::SupportedProtocolVersion] = match versions {
         Versions::Both => rustls::ALL_VERSIONS,
         Versions::Only12 => &[&rustls::version::TLS12],
@@ -72,7 +97,7 @@ pub(crate) fn configuration(
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(offered)?
         .with_no_client_auth()
-        .with_single_cert(identity.chain, identity.key)?;
+        .with_single_cert_with_ocsp(identity.chain, identity.key, staple)?;
     Ok(Arc::new(config))
 }
 

@@ -53,7 +53,7 @@ impl Targets {
             }
             Err(e) => {
                 targets.notes.push(format!("without nginx: {e}"));
-                let pages = TcpServer::start(Manner::Dialogue(pages()))?;
+                let pages = TcpServer::start(Manner::Dialogue(Vec::new(), pages()))?;
                 targets.ports.extend([(HTTP, Some(pages.port())), (HTTPS, None)]);
                 targets.hold(pages);
             }
