@@ -1,12 +1,16 @@
 //! The tls check: makes one handshake, also with a server it must not trust, and says everything about what was served.
 //!
-//! [`config`] says what can be asked, [`starttls`] holds the dialogues in front of a handshake, [`facts`] what the handshake
+//! [`config`] and [`choice`] say what can be asked, [`starttls`] holds the dialogues in front of a handshake, [`facts`] what the handshake
 //! showed, [`judge`] the verdict. Does not speak any protocol behind the handshake.
 
+mod choice;
 mod config;
+mod expected;
 mod facts;
 mod judge;
+mod revocation;
 mod starttls;
+mod words;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,11 +25,12 @@ fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
     let to = Endpoint { host: config.dialled().to_owned(), port: config.port };
     let connection = tcp::connect(&to, Family::Any)?;
     if let Some(dialogue) = config.starttls {
-        starttls::speak(dialogue, &connection)?;
+        starttls::speak(dialogue, config.expected_name(), &connection)?;
     }
     let session = connection.secure(&options(&config)).at("tls")?;
-    let facts = Facts::read(&session, connection.timings().handshake_us);
-    Ok(judge::judge(&config, &facts, now()))
+    let mut facts = Facts::read(&session, connection.timings().handshake_us);
+    facts.ask_revocation(&session, revocation::sources(&config));
+    Ok(judge::judge(&config, &facts, now())?)
 }
 
 /// The lowest version is left to the host, so that the version that was agreed on can be named.
@@ -34,7 +39,7 @@ fn options(config: &Config) -> tls::Options {
         server_name: Some(config.expected_name().to_owned()),
         alpn: Vec::new(),
         min_version: None,
-        max_version: None,
+        max_version: config.max_tls_version.map(|highest| highest.text().to_owned()),
         ca: config.ca.clone(),
         client_identity: None,
         trust: tls::Trust::Recorded,
