@@ -1,0 +1,143 @@
+//! Speaking and listening, step by step. What comes of it is judged in `judge`.
+
+use sdk::net::{Cause, Error};
+use sdk::tcp::Connection;
+use sdk::{Outcome, Stop};
+
+use crate::config::{Config, Match, Step};
+use crate::pattern::{Expectations, Met};
+use crate::template::{Captures, Payload};
+
+/// A dialogue that goes on.
+pub(crate) struct Dialogue<'a> {
+    config: &'a Config,
+    connection: &'a Connection,
+    /// What was heard and belongs to no step yet.
+    heard: Vec<u8>,
+    captures: Captures,
+    facts: Facts,
+}
+
+/// What a dialogue showed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Facts {
+    /// Steps that heard what they expected, by their place, and what they heard.
+    pub(crate) met: Vec<(usize, Vec<u8>)>,
+    /// "1.2", "1.3".
+    pub(crate) tls_version: Option<String>,
+}
+
+/// An answer that is not as expected.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Mismatch {
+    /// The step's place.
+    pub(crate) step: usize,
+    /// In words.
+    pub(crate) expected: String,
+    pub(crate) is_any_reply: bool,
+    pub(crate) heard: Vec<u8>,
+    pub(crate) end: End,
+}
+
+/// Why listening stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// `max_bytes` were read.
+    Full,
+    /// The peer closed.
+    Closed,
+    /// The time was used up.
+    Silent,
+}
+
+impl<'a> Dialogue<'a> {
+    pub(crate) fn new(config: &'a Config, connection: &'a Connection) -> Self {
+        Self { config, connection, heard: Vec::new(), captures: Captures::default(), facts: Facts::default() }
+    }
+
+    pub(crate) fn facts(self) -> Facts {
+        self.facts
+    }
+
+    /// Begins TLS with a verified peer.
+    pub(crate) fn secure(&mut self) -> Result<(), Stop> {
+        let tls = self.config.tls.as_ref();
+        let options = sdk::Tls {
+            ca: tls.and_then(|tls| tls.ca.clone()),
+            server_name: tls.and_then(|tls| tls.server_name.clone()),
+        };
+        let session = self.connection.secure(&options.options())?;
+        self.facts.tls_version = Some(session.version());
+        Ok(())
+    }
+
+    /// Takes a step; an answer that is not as expected ends the dialogue.
+    pub(crate) fn take(&mut self, place: usize, step: &Step) -> Result<Option<Mismatch>, Stop> {
+        if let Some(expect) = &step.expect {
+            // Where TLS follows at once, the rest of a line would be taken for the beginning of it.
+            let whole_line = step.starttls && step.send.is_none();
+            match self.listen(expect, whole_line)? {
+                Ok(met) => {
+                    let rest = self.heard.split_off(met.end);
+                    self.facts.met.push((place, std::mem::replace(&mut self.heard, rest)));
+                    if let Some(captures) = met.captures {
+                        self.captures.numbered = captures.numbered;
+                        self.captures.named.extend(captures.named);
+                    }
+                }
+                Err(end) => {
+                    return Ok(Some(Mismatch {
+                        step: place,
+                        expected: expect.words(self.config.matching),
+                        is_any_reply: expect.is_any_reply(),
+                        heard: std::mem::take(&mut self.heard),
+                        end,
+                    }));
+                }
+            }
+        }
+        match &step.send {
+            Some(Payload::Text(text)) => self.connection.write(self.captures.fill(text).as_bytes())?,
+            Some(Payload::Bytes(bytes)) => self.connection.write(bytes)?,
+            Some(Payload::Secret(secret)) => self.connection.write_secret(&[], &secret.open()?, &[])?,
+            None => {}
+        }
+        if step.starttls {
+            // Whoever is in between could make it look as if it came through TLS (CVE-2011-0411).
+            if !self.heard.is_empty() {
+                let summary = "the target says more in the clear before TLS begins than was expected";
+                return Err(Outcome::down("tcp.protocol", summary).evidence(&self.heard).into());
+            }
+            self.secure()?;
+        }
+        Ok(None)
+    }
+
+    /// Reads until the expectation is met or nothing more can come. Silence before the first byte is an error.
+    fn listen(&mut self, expect: &Expectations, whole_line: bool) -> Result<Result<Met, End>, Stop> {
+        let (matching, most) = (self.config.matching, self.config.max_bytes as usize);
+        loop {
+            if let Some(met) = met(expect, &self.heard, matching, whole_line) {
+                return Ok(Ok(met));
+            }
+            let left = u32::try_from(most.saturating_sub(self.heard.len())).unwrap_or(u32::MAX);
+            if left == 0 {
+                return Ok(Err(End::Full));
+            }
+            match self.connection.read(left) {
+                Ok(more) if more.is_empty() => return Ok(Err(End::Closed)),
+                Ok(more) => self.heard.extend(more),
+                Err(error) if is_silence(&error) && !self.heard.is_empty() => return Ok(Err(End::Silent)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn met(expect: &Expectations, heard: &[u8], matching: Match, whole_line: bool) -> Option<Met> {
+    expect.met(heard, matching).filter(|met| met.ends_line || !whole_line)
+}
+
+fn is_silence(error: &Error) -> bool {
+    error.cause == Cause::Timeout
+}
