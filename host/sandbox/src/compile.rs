@@ -101,6 +101,8 @@ async fn child(
     let mut child = tokio::process::Command::new(program)
         .args(args)
         .env_clear()
+        // An allocator that reserves a gigabyte before `main` would not live to see its budget, which it gets at any moment from now on.
+        .env("MIMALLOC_ARENA_RESERVE", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
