@@ -19,6 +19,7 @@ mod session;
 mod stream;
 mod tls;
 mod types;
+mod written;
 
 pub use address::{Class, Reason, classify};
 pub use datagram::Datagrams;

@@ -5,12 +5,16 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::tls::TlsSession;
+use crate::written;
 
 /// Where an exchange was when it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Name to addresses.
     Resolve,
@@ -40,7 +44,8 @@ impl fmt::Display for Phase {
 }
 
 /// Why an exchange failed, for machines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The run's time was used up.
     Timeout,
@@ -73,7 +78,7 @@ pub enum Cause {
 }
 
 /// A failed exchange.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct Failure {
     /// Why, for machines.
@@ -85,26 +90,33 @@ pub struct Failure {
 }
 
 /// What was measured; none where the phase did not happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     /// Name to addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "written::maybe_micros")]
     pub resolve: Option<Duration>,
     /// TCP handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "written::maybe_micros")]
     pub connect: Option<Duration>,
     /// TLS handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "written::maybe_micros")]
     pub handshake: Option<Duration>,
     /// The request's bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "written::maybe_micros")]
     pub send: Option<Duration>,
     /// From the last byte sent to the first received.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "written::maybe_micros")]
     pub first_byte: Option<Duration>,
     /// From the first byte received to the last.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "written::maybe_micros")]
     pub transfer: Option<Duration>,
     /// All of it.
+    #[serde(with = "written::micros")]
     pub total: Duration,
 }
 
 /// Where to connect.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// A name or an address; an IPv6 address without brackets.
     pub host: String,
@@ -130,7 +142,8 @@ impl fmt::Display for Endpoint {
 }
 
 /// Which addresses of a name may be used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// Both, IPv6 first, in turns (RFC 8305).
     #[default]
@@ -142,7 +155,8 @@ pub enum Family {
 }
 
 /// How a question travels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// RFC 1035. An answer that was cut off says so in [`Answer::truncated`].
     #[default]
@@ -156,7 +170,7 @@ pub enum Transport {
 }
 
 /// One question to a name server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
     /// The name; a trailing dot is optional, no search list is applied.
     pub name: String,
@@ -175,7 +189,7 @@ pub struct Question {
 }
 
 /// One resource record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Owner name, with a trailing dot.
     pub name: String,
@@ -186,11 +200,12 @@ pub struct Entry {
     /// The data in presentation form, names with a trailing dot; the chunks of a TXT record joined, without quotes.
     pub data: String,
     /// The data in wire form, names in it uncompressed.
+    #[serde(with = "written::bytes")]
     pub rdata: Vec<u8>,
 }
 
 /// What a name server answered, whatever its RCODE.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// RFC 6895: 0 NOERROR, 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
     pub rcode: u16,
@@ -209,13 +224,16 @@ pub struct Answer {
     /// Who answered.
     pub server: SocketAddr,
     /// From the question's first byte to the answer's last.
+    #[serde(with = "written::micros")]
     pub elapsed: Duration,
     /// What validation says, and why; none where it was not asked for.
+    #[serde(default)]
     pub security: Option<(Security, String)>,
 }
 
 /// What the signatures of an answer say (RFC 4033, section 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Security {
     /// A chain of signatures leads from a trust anchor to every record, or proves that there is none.
     Secure,
@@ -228,7 +246,8 @@ pub enum Security {
 }
 
 /// What becomes of a peer that cannot be verified.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Trust {
     /// Fail the handshake on any defect.
     #[default]
@@ -240,7 +259,7 @@ pub enum Trust {
 }
 
 /// How to make a TLS handshake.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsOptions {
     /// Name to ask for (SNI) and to verify; the endpoint's host when none.
     pub server_name: Option<String>,
@@ -259,7 +278,7 @@ pub struct TlsOptions {
 }
 
 /// A reason not to trust the peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Defect {
     /// As in [`Cause::Tls`].
     pub code: String,
@@ -268,7 +287,8 @@ pub struct Defect {
 }
 
 /// What a stapled OCSP response says (RFC 6066).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Revocation {
     /// Nothing was stapled, or nothing that could be read.
     #[default]
@@ -280,7 +300,8 @@ pub enum Revocation {
 }
 
 /// Where it is asked whether a certificate was revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RevocationSource {
     /// What the server stapled to the handshake (RFC 6066); about its own certificate only.
     Stapled,
@@ -291,7 +312,7 @@ pub enum RevocationSource {
 }
 
 /// What one source says of one certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevocationStatus {
     /// The answer; unknown also where none came that can be believed.
     pub revocation: Revocation,
@@ -327,6 +348,19 @@ impl Header {
     }
 }
 
+/// Without the value of a credential.
+impl Serialize for Header {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut header = to.serialize_struct("Header", 2)?;
+        header.serialize_field("name", &self.name)?;
+        match self.sensitive {
+            true => header.serialize_field("sensitive", &true)?,
+            false => header.serialize_field("value", &String::from_utf8_lossy(&self.value))?,
+        }
+        header.end()
+    }
+}
+
 impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.sensitive {
@@ -337,7 +371,7 @@ impl fmt::Debug for Header {
 }
 
 /// One HTTP request (RFC 9110).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Request {
     /// "GET".
     pub method: String,
@@ -346,6 +380,7 @@ pub struct Request {
     /// Host, Content-Length and Connection are this crate's own unless named here.
     pub headers: Vec<Header>,
     /// Empty for none.
+    #[serde(with = "written::bytes")]
     pub body: Vec<u8>,
     /// Accepted versions, "1.1", "2"; any when empty.
     pub versions: Vec<String>,
@@ -361,7 +396,7 @@ pub struct Request {
 }
 
 /// What came back from the last hop, whatever its status.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Response {
     /// The status code.
     pub status: u16,
@@ -370,10 +405,12 @@ pub struct Response {
     /// All headers, names in lower case, in order; bytes that are not UTF-8 replaced.
     pub headers: Vec<(String, String)>,
     /// The kept bytes.
+    #[serde(with = "written::bytes")]
     pub body: Vec<u8>,
     /// Whether the decoded body was longer than what was kept.
     pub truncated: bool,
     /// Whether a content coding was undone: length and coding in the headers are those of what travelled.
+    #[serde(default)]
     pub decoded: bool,
     /// Every hop, oldest first, the last one included: URL and status.
     pub hops: Vec<(String, u16)>,
@@ -384,6 +421,7 @@ pub struct Response {
     /// Of all hops together.
     pub timings: Timings,
     /// Of each hop, in the order of `hops`.
+    #[serde(default)]
     pub hop_timings: Vec<Timings>,
 }
 
@@ -402,14 +440,15 @@ impl Response {
     }
 }
 
-/// A request for an access token (RFC 6749, section 4.4).
-#[derive(Clone, Debug)]
+/// A request for an access token (RFC 6749, section 4.4). Written down without the client's secret.
+#[derive(Clone, Debug, Serialize)]
 pub struct TokenRequest {
     /// The token endpoint.
     pub url: String,
     /// The client's identifier.
     pub client_id: String,
     /// The client's secret.
+    #[serde(skip)]
     pub client_secret: Hidden,
     /// What is asked for; whatever the server gives when none.
     pub scopes: Vec<String>,
@@ -424,7 +463,8 @@ pub struct TokenRequest {
 }
 
 /// How a client proves itself (RFC 6749, section 2.3.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Proof {
     /// HTTP Basic.
     #[default]
@@ -478,7 +518,7 @@ impl Default for Budget {
 }
 
 /// What the session saw so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {
     /// Sum over all exchanges, phase by phase; `total` is the time spent in exchanges.
     pub phases: Timings,

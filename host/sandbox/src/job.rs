@@ -41,6 +41,8 @@ pub struct Report {
     pub duration: Duration,
     /// The check's notes and what it printed, oldest first, redacted.
     pub log: Vec<(Level, String)>,
+    /// Names of metrics that were dropped because the plugin does not describe them; at most 16.
+    pub undescribed: Vec<String>,
     /// What the run used of its limits.
     pub spent: Spent,
 }
@@ -53,6 +55,7 @@ impl Report {
             measured: net::Measured::default(),
             duration: Duration::ZERO,
             log: Vec::new(),
+            undescribed: Vec::new(),
             spent: Spent::default(),
         }
     }

@@ -47,7 +47,7 @@ impl Sandbox {
         let exports = exports(&component);
         refuse_imports(&imports)?;
         refuse_exports(&exports)?;
-        let contract = |error: wasmtime::Error| LoadError::Contract(format!("{error:#}"));
+        let contract = |error: wasmtime::Error| LoadError::Contract(mismatch(&error));
         let pre = self.inner.linker.instantiate_pre(&component).map_err(contract)?;
         let pre = CheckPre::new(pre).map_err(contract)?;
         let validator = validator(&component, &exports)?;
@@ -175,6 +175,26 @@ fn refuse_exports(exports: &[String]) -> Result<(), LoadError> {
     };
     let version = found.split_once('@').map(|(_, version)| version).unwrap_or_default();
     if version.starts_with(CONTRACT) { Ok(()) } else { Err(LoadError::Version { found: found.clone() }) }
+}
+
+/// A mismatch of types in words: what of which interface, and what is wrong with it.
+fn mismatch(error: &wasmtime::Error) -> String {
+    let links: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let named: Vec<&str> = links.iter().filter_map(|link| link.split('`').nth(1)).collect();
+    let what = match named.as_slice() {
+        [] => return links.join(": "),
+        [interface] => (*interface).to_owned(),
+        [interface, inner @ ..] => format!("{} of {interface}", inner.join(".")),
+    };
+    let reason = links.last().map_or("", String::as_str);
+    match reason.ends_with("is missing") {
+        true => format!(
+            "it has {what}, which contract {CONTRACT}x of this agent does not; build it against an older contract, or run it with a newer agent"
+        ),
+        false => format!(
+            "{what} is another one than in contract {CONTRACT}x ({reason}); build it against the WIT of a released contract, unchanged"
+        ),
+    }
 }
 
 /// Where the optional `validate` lies.

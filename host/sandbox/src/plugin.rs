@@ -74,6 +74,17 @@ pub struct Description {
     pub metrics: Vec<MetricDescription>,
 }
 
+/// What `describe` returned, word for word, and what it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Each text with what it is.
+    pub texts: [(&'static str, String); 5],
+    /// Calls to interfaces of `picket:net`.
+    pub calls: u32,
+    /// Time on the processor.
+    pub cpu: Duration,
+}
+
 /// One metric that a run may emit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 pub(crate) const REDACTED: &str = "[redacted]";
 
 /// Below this many bytes a secret is hidden only where it is the whole text: as a part it would eat harmless words.
-const SHORT: usize = 4;
+pub(crate) const SHORT: usize = 4;
 
 /// A line of a longer secret is hidden by itself from so many bytes on.
 const LINE: usize = 12;
@@ -32,6 +32,11 @@ impl Secrets {
     /// The bytes of the secret of that name.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.0.get(name).map(|bytes| bytes.as_slice())
+    }
+
+    /// The bytes of every secret.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.values().map(|bytes| bytes.as_slice())
     }
 
     /// The names, sorted.
@@ -125,7 +130,7 @@ impl Forms {
 }
 
 /// Every way in which these bytes are commonly written.
-fn forms(bytes: &[u8]) -> Vec<Zeroizing<String>> {
+pub(crate) fn forms(bytes: &[u8]) -> Vec<Zeroizing<String>> {
     let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
     let mut forms = vec![
         Zeroizing::new(percent(bytes)),

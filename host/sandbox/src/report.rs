@@ -18,26 +18,31 @@ const NAME: usize = 128;
 const CODE: usize = 64;
 /// Metrics, findings and mistakes at most.
 const ITEMS: usize = 256;
+/// Names of undescribed metrics at most.
+const UNDESCRIBED: usize = 16;
 /// Attributes at most, and bytes of all of them.
 const PAIRS: usize = 64;
 const PAIR_BYTES: usize = 16 << 10;
 /// Bytes of the evidence.
 const EVIDENCE: usize = 4 << 10;
 
-/// Makes a verdict of what `run` returned.
+/// Makes a verdict of what `run` returned, and names the metrics that it lost because the plugin does not describe them.
 pub(crate) fn verdict(
     returned: Result<wit::Outcome, wit::Failure>,
     redactor: &Redactor,
     metrics: &BTreeSet<String>,
     limits: &Limits,
-) -> Verdict {
+) -> (Verdict, Vec<String>) {
     let mut writer = Writer { redactor, left: limits.result, cut: false };
     match returned {
-        Ok(outcome) => match writer.outcome(outcome, metrics) {
-            Ok(outcome) => Verdict::Outcome(outcome),
-            Err(fault) => Verdict::Fault(fault),
-        },
-        Err(failure) => Verdict::Failure(writer.failure(failure)),
+        Ok(outcome) => {
+            let undescribed = writer.undescribed(&outcome.metrics, metrics);
+            match writer.outcome(outcome, metrics) {
+                Ok(outcome) => (Verdict::Outcome(outcome), undescribed),
+                Err(fault) => (Verdict::Fault(fault), Vec::new()),
+            }
+        }
+        Err(failure) => (Verdict::Failure(writer.failure(failure)), Vec::new()),
     }
 }
 
@@ -81,6 +86,12 @@ impl Writer<'_> {
         let attributes = self.attributes(outcome.attributes);
         let evidence = outcome.evidence.map(|evidence| self.text(&evidence, EVIDENCE));
         Ok(Outcome { state, code, summary, metrics, findings, attributes, evidence, cut: self.cut })
+    }
+
+    /// Not a part of the result: for the author.
+    fn undescribed(&self, metrics: &[wit_verdict::Metric], known: &BTreeSet<String>) -> Vec<String> {
+        let unknown = metrics.iter().filter(|metric| !known.contains(&metric.name));
+        unknown.take(UNDESCRIBED).map(|metric| self.redactor.start(&metric.name, NAME, false).0).collect()
     }
 
     fn metrics(&mut self, metrics: Vec<wit_verdict::Metric>, known: &BTreeSet<String>) -> Vec<Metric> {
@@ -177,7 +188,7 @@ mod tests {
         let mut secrets = Secrets::new();
         secrets.insert("token", b"hunter22".to_vec());
         let known = BTreeSet::from(["dns.answers".to_owned()]);
-        match verdict(Ok(outcome), &Redactor::new(&secrets), &known, &Limits::default()) {
+        match verdict(Ok(outcome), &Redactor::new(&secrets), &known, &Limits::default()).0 {
             Verdict::Outcome(outcome) => outcome,
             other => panic!("{other:?}"),
         }
@@ -242,11 +253,20 @@ mod tests {
     }
 
     #[test]
+    fn metrics_that_nobody_described_are_named_for_the_author() {
+        let metric = |name: &str| wit_verdict::Metric { name: name.into(), value: 1.0, unit: "1".into() };
+        let outcome = wit::Outcome { metrics: vec![metric("dns.answers"), metric("other")], ..outcome() };
+        let known = BTreeSet::from(["dns.answers".to_owned()]);
+        let (_, lost) = verdict(Ok(outcome), &Redactor::new(&Secrets::new()), &known, &Limits::default());
+        assert_eq!(lost, ["other"]);
+    }
+
+    #[test]
     fn a_code_that_no_machine_can_rely_on_is_a_fault() {
         for code in ["", "Not Found", "a\nb", &"x".repeat(65)] {
             let wrong = wit::Outcome { code: code.to_owned(), ..outcome() };
             let redactor = Redactor::new(&Secrets::new());
-            let found = verdict(Ok(wrong), &redactor, &BTreeSet::new(), &Limits::default());
+            let (found, _) = verdict(Ok(wrong), &redactor, &BTreeSet::new(), &Limits::default());
             assert!(matches!(found, Verdict::Fault(Fault::Output(_))), "{code:?}: {found:?}");
         }
     }

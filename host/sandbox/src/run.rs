@@ -16,7 +16,7 @@ use crate::host::bindings::picket::check::verdict as wit_verdict;
 use crate::host::bindings::{Check, CheckPre};
 use crate::job::{Job, Report, Spent};
 use crate::limits::{Exceeded, Limits};
-use crate::plugin::{PURE, Plugin};
+use crate::plugin::{Described, PURE, Plugin};
 use crate::redact::Secrets;
 use crate::report;
 use crate::state::State;
@@ -39,6 +39,19 @@ impl Sandbox {
         job: Job,
         world: impl FnOnce(net::Session) -> Arc<dyn World>,
     ) -> Report {
+        let config = job.config.to_string();
+        self.run_text(plugin, job, config, world).await
+    }
+
+    /// The same with a configuration as text in place of the job's, whatever it says: for who tests what a plugin does with one that
+    /// no schema has looked at.
+    pub async fn run_text(
+        &self,
+        plugin: &Plugin,
+        job: Job,
+        config: String,
+        world: impl FnOnce(net::Session) -> Arc<dyn World>,
+    ) -> Report {
         let started = Instant::now();
         let Ok(_slot) = self.inner.slots.try_acquire() else { return Report::fault(Fault::Exhausted) };
         let deadline = tokio::time::Instant::now() + job.timeout;
@@ -47,7 +60,7 @@ impl Sandbox {
         let world = world(session);
         let mut store = self.store(&limits, Some(Arc::clone(&world)), job.secrets);
         let context = wit::Context {
-            config: job.config.to_string(),
+            config,
             budget_ms: u32::try_from(job.timeout.as_millis()).unwrap_or(u32::MAX),
             attempt: job.attempt,
             monitor: job.monitor,
@@ -58,9 +71,9 @@ impl Sandbox {
         };
         let ended = self.bounded(deadline + limits.grace, call).await;
         let state = store.into_data();
-        let verdict = match ended {
+        let (verdict, undescribed) = match ended {
             Ok(returned) => report::verdict(returned, &state.redactor, &plugin.metrics, &limits),
-            Err(fault) => Verdict::Fault(clean(fault, &state)),
+            Err(fault) => (Verdict::Fault(clean(fault, &state)), Vec::new()),
         };
         let mut measured = world.measured();
         for denial in &mut measured.denials {
@@ -71,6 +84,7 @@ impl Sandbox {
             measured,
             duration: started.elapsed(),
             log: state.log.take(),
+            undescribed,
             spent: Spent { cpu: state.meter.cpu(), memory: state.limiter.used(), calls: state.meter.calls() },
         }
     }
@@ -79,6 +93,31 @@ impl Sandbox {
         self.pure(pre.instance_pre(), async |store, instance| {
             let check = Check::new(&mut *store, &instance).map_err(Broken::Starting)?;
             check.picket_check_checker().call_describe(store).await.map_err(Broken::Running)
+        })
+        .await
+    }
+
+    /// Lets a plugin describe itself once more, as it did when it was loaded: for who tests whether it does so the same way.
+    ///
+    /// # Errors
+    /// The fault of a plugin that breaks this time.
+    pub async fn describe_again(&self, plugin: &Plugin) -> Result<Described, Fault> {
+        self.pure(plugin.pre.instance_pre(), async |store, instance| {
+            let check = Check::new(&mut *store, &instance).map_err(Broken::Starting)?;
+            let wit =
+                check.picket_check_checker().call_describe(&mut *store).await.map_err(Broken::Running)?;
+            let state = store.data();
+            Ok(Described {
+                texts: [
+                    ("name", wit.name),
+                    ("version", wit.version),
+                    ("summary", wit.summary),
+                    ("schema", wit.config_schema),
+                    ("list of metrics", wit.metrics),
+                ],
+                calls: state.asked,
+                cpu: state.meter.cpu(),
+            })
         })
         .await
     }

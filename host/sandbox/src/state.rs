@@ -21,6 +21,8 @@ pub(crate) struct State {
     pub(crate) http: Http,
     pub(crate) limiter: Limiter,
     pub(crate) meter: Meter,
+    /// Calls to interfaces of `picket:net`.
+    pub(crate) asked: u32,
     /// None while a component describes itself or validates: no capability at all.
     pub(crate) world: Option<Arc<dyn World>>,
     pub(crate) secrets: Arc<Secrets>,
@@ -40,6 +42,7 @@ impl State {
             http: Http::new(world.clone()),
             limiter: Limiter::new(limits.memory),
             meter: Meter::new(limits.calls, limits.cpu),
+            asked: 0,
             world,
             secrets: Arc::new(secrets),
             log,

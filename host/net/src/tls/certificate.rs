@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use x509_parser::asn1_rs;
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
@@ -11,10 +12,14 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name};
 
+use crate::written;
+
 /// An X.509 certificate as served or as kept by the trust store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Certificate {
     /// As served.
+    #[serde(with = "written::bytes")]
     pub der: Vec<u8>,
     /// Distinguished name (RFC 4514).
     pub subject: String,

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, PeerIncompatible, SupportedProtocolVersion};
+use serde::{Deserialize, Serialize};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -33,10 +34,11 @@ use crate::route;
 use crate::session::{Run, fail, io_failure};
 use crate::stream::Metered;
 use crate::types::{Cause, Defect, Endpoint, Failure, Phase, Revocation, TlsOptions, Trust};
+use crate::written;
 use verify::Verifier;
 
 /// A finished handshake. Clones share the certificates.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsSession {
     /// "1.2", "1.3".
     pub version: String,
@@ -45,17 +47,39 @@ pub struct TlsSession {
     /// The protocol chosen.
     pub alpn: Option<String>,
     /// The chain as served, leaf first; certificates that cannot be read are left out and are a defect.
+    #[serde(with = "written::chain")]
     pub served: Vec<Arc<Certificate>>,
     /// The chain as verified, leaf first, root last; or every defect found.
+    #[serde(with = "written::verified")]
     pub verified: Result<Vec<Arc<Certificate>>, Vec<Defect>>,
     /// The same chain also where it has defects: from the leaf up as far as issuers are known.
+    #[serde(default, with = "written::chain")]
     pub path: Vec<Arc<Certificate>>,
     /// What the server stapled, if that can be believed.
     pub stapled: Revocation,
     /// The OCSP response that the server stapled, as it came.
+    #[serde(default)]
     pub staple: Option<Vec<u8>>,
     /// The server asked for a client certificate.
+    #[serde(default)]
     pub wants_client_certificate: bool,
+}
+
+/// A session about which nothing is known: where tests and replays begin.
+impl Default for TlsSession {
+    fn default() -> Self {
+        Self {
+            version: String::new(),
+            cipher: String::new(),
+            alpn: None,
+            served: Vec::new(),
+            verified: Ok(Vec::new()),
+            path: Vec::new(),
+            stapled: Revocation::Unknown,
+            staple: None,
+            wants_client_certificate: false,
+        }
+    }
 }
 
 /// Shakes hands with `peer` over the stream, as `options` say. There is no stream where a recorded handshake has told everything but

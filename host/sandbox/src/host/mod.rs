@@ -89,6 +89,7 @@ impl Host {
     /// Every call from a component to our interfaces comes through here first.
     fn enter(state: &mut State) -> &mut State {
         state.meter.call();
+        state.asked = state.asked.saturating_add(1);
         state
     }
 }

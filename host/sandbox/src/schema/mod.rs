@@ -92,6 +92,16 @@ impl Schema {
         &self.root
     }
 
+    /// Why one of its subschemas does not accept a value; none when it does.
+    pub fn refuses(&self, subschema: &Value, value: &Value) -> Option<String> {
+        let definitions = self.lenient.get("$defs").cloned().unwrap_or_else(|| json!({}));
+        let whole = json!({ "$defs": definitions, "allOf": [with_secrets(subschema)] });
+        match compile(&whole) {
+            Ok(validator) => validator.iter_errors(value).next().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// The names of all secrets that a completed configuration refers to.
     pub fn secret_names(&self, completed: &Value) -> BTreeSet<String> {
         let mut names = BTreeSet::new();

@@ -1,9 +1,9 @@
 //! Walks a configuration beside its schema, so that marks and defaults are found where they apply: through references,
 //! alternatives, nested objects and arrays.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{Schema, compile, with_secrets};
+use super::Schema;
 
 /// References and alternatives may nest this deep without the configuration nesting with them.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -39,9 +39,7 @@ impl Schema {
 
     /// Whether a subschema accepts a value.
     pub(super) fn accepts(&self, schema: &Value, value: &Value) -> bool {
-        let definitions = self.lenient.get("$defs").cloned().unwrap_or_else(|| json!({}));
-        let whole = json!({ "$defs": definitions, "allOf": [with_secrets(schema)] });
-        compile(&whole).is_ok_and(|validator| validator.is_valid(value))
+        self.refuses(schema, value).is_none()
     }
 }
 

@@ -251,6 +251,8 @@ async fn an_import_that_only_bears_a_known_name_is_refused() {
     };
     let error = sandbox().load(&guest.component()).await.unwrap_err();
     assert!(matches!(error, LoadError::Contract(_)), "{error}");
+    let expected = "now of wasi:clocks/monotonic-clock@0.2.6 is another one than in contract 0.1.x";
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 /// Connects to a host and answers with the failure `denied` and the host's words, when that is what happened.
