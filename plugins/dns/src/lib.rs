@@ -227,6 +227,11 @@ sdk::check! {
         ("dns.ttl", "s", "smallest time to live among them"),
         ("dns.serial", "1", "serial of the zone, where its SOA record was asked for"),
     ],
+    examples: [
+        r#"{"query_name": "shop.example.com"}"#,
+        r#"{"query_name": "example.com", "query_type": "MX", "expected": ["10 mail.example.com"]}"#,
+        r#"{"query_name": "example.com", "query_type": "SOA", "server": "ns1.example.com", "authoritative": true}"#,
+    ],
     run: run,
 }
 

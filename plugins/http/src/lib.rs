@@ -186,6 +186,11 @@ sdk::check! {
         ("http.redirects", "1", "redirects that were followed"),
         ("http.certificate_days", "d", "days until the first certificate of the verified chain expires"),
     ],
+    examples: [
+        r#"{"url": "https://shop.example.com/", "keyword": "Welcome"}"#,
+        r#"{"url": "http://intranet.example.com:8080/health", "valid_status_codes": "200", "degraded_after": "800ms"}"#,
+        r#"{"url": "https://api.example.com/v1/status", "auth": {"bearer": {"token": {"$secret": "api-token"}}}}"#,
+    ],
     run: run,
 }
 

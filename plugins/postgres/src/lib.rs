@@ -97,5 +97,9 @@ sdk::check! {
         ("postgres.apply_errors", "1", "Errors in applying changes since the server's statistics began."),
         ("postgres.copy_errors", "1", "Errors in first copies since the server's statistics began."),
     ],
+    examples: [
+        r#"{"host": "standby.example.com", "user": "picket", "password": {"$secret": "pg-monitor"}}"#,
+        r#"{"host": "primary.example.com", "user": "picket", "password": {"$secret": "pg-monitor"}, "sslmode": "verify-full", "mode": "primary", "min_standbys": 2}"#,
+    ],
     run: run,
 }

@@ -13,13 +13,17 @@ use crate::{Failure, Mistake, secrets, tls};
 /// host that did not would see.
 pub fn read<C: DeserializeOwned>(json: &str) -> Result<C, Failure> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let at = pointer(error.path());
-        let message = error.into_inner().to_string();
-        // serde_json's position points into text that nobody wrote.
-        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-        Failure::InvalidConfig(vec![Mistake { at, message }])
-    })
+    let config = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| mistake(pointer(error.path()), &error.into_inner()))?;
+    deserializer.end().map_err(|error| mistake(String::new(), &error))?;
+    Ok(config)
+}
+
+fn mistake(at: String, error: &serde_json::Error) -> Failure {
+    let message = error.to_string();
+    // serde_json's position points into text that nobody wrote.
+    let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+    Failure::InvalidConfig(vec![Mistake { at, message }])
 }
 
 /// RFC 6901.
@@ -203,6 +207,13 @@ mod tests {
         let Failure::InvalidConfig(mistakes) = failure else { panic!("{failure:?}") };
         assert_eq!(mistakes[0].at, "/inner/1/a~1b");
         assert_eq!(mistakes[0].message, "`soon` is not a length of time: write 500ms, 10s or 1h30m");
+    }
+
+    #[test]
+    fn nothing_stands_behind_a_configuration() {
+        let failure = read::<Config>(r#"{"inner": []} x"#).unwrap_err();
+        let Failure::InvalidConfig(mistakes) = failure else { panic!("{failure:?}") };
+        assert_eq!((mistakes[0].at.as_str(), mistakes[0].message.as_str()), ("", "trailing characters"));
     }
 
     #[test]

@@ -23,7 +23,14 @@
 //!     Ok(Outcome::up("connected"))
 //! }
 //!
-//! sdk::check! { name: "listens", summary: "Something listens.", config: Config, metrics: [], run: run }
+//! sdk::check! {
+//!     name: "listens",
+//!     summary: "Something listens.",
+//!     config: Config,
+//!     metrics: [],
+//!     examples: [r#"{"host": "db.example.com", "port": 5432}"#],
+//!     run: run,
+//! }
 //! # fn main() {}
 //! ```
 //!
@@ -62,7 +69,7 @@ pub use bindings::picket::net::{dns, http, log, oauth2, regex, secrets, tcp, tls
 pub use config::{Duration, Secret, Tls};
 pub use outcome::EVIDENCE;
 pub use pattern::Patterns;
-pub use schema::{About, describe, omissions};
+pub use schema::{About, describe, misread, omissions};
 pub use stop::{At, Stop};
 
 /// What one run gets beside its configuration.
@@ -78,12 +85,13 @@ pub struct Context {
 
 /// Makes the crate a check.
 ///
-/// `metrics` lists what `run` may emit as `(name, UCUM unit, description)`; the version is the crate's own. `run` is a
-/// function of the configuration and the [`Context`]; its error is anything that becomes a [`Stop`]. Adds a test that every
-/// option is documented.
+/// `metrics` lists what `run` may emit as `(name, UCUM unit, description)`; the version is the crate's own. `examples` are
+/// configurations that make sense, as JSON: the schema shows them, the reference page prints them, and `picket plugin test` runs
+/// each. `run` is a function of the configuration and the [`Context`]; its error is anything that becomes a [`Stop`]. Adds tests
+/// that every option is documented and every example can be read.
 #[macro_export]
 macro_rules! check {
-    (name: $name:literal, summary: $summary:literal, config: $config:ty, metrics: [$($metric:expr),* $(,)?], run: $run:path $(,)?) => {
+    (name: $name:literal, summary: $summary:literal, config: $config:ty, metrics: [$($metric:expr),* $(,)?], $(examples: [$($example:expr),* $(,)?],)? run: $run:path $(,)?) => {
         #[allow(unsafe_code)]
         const _: () = {
             #[allow(dead_code)]
@@ -101,6 +109,7 @@ macro_rules! check {
                 version: env!("CARGO_PKG_VERSION"),
                 summary: $summary,
                 metrics: &[$($metric),*],
+                examples: &[$($($example),*)?],
             };
 
             impl $crate::bindings::exports::picket::check::checker::Guest for Check {
@@ -123,6 +132,12 @@ macro_rules! check {
         #[test]
         fn every_option_of_the_check_is_documented() {
             assert_eq!($crate::omissions::<$config>(), Vec::<String>::new());
+        }
+
+        #[cfg(test)]
+        #[test]
+        fn every_example_of_the_check_can_be_read() {
+            assert_eq!($crate::misread::<$config>(&[$($($example),*)?]), Vec::<String>::new());
         }
     };
 }

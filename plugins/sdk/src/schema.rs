@@ -17,6 +17,8 @@ pub struct About {
     pub summary: &'static str,
     /// What it may emit: name, UCUM unit, description.
     pub metrics: &'static [(&'static str, &'static str, &'static str)],
+    /// Configurations that make sense, as JSON.
+    pub examples: &'static [&'static str],
 }
 
 /// The description of a check whose configuration is `C`.
@@ -30,9 +32,25 @@ pub fn describe<C: JsonSchema>(about: &About) -> Description {
         name: about.name.into(),
         version: about.version.into(),
         summary: about.summary.into(),
-        config_schema: Value::from(schema::<C>()).to_string(),
+        config_schema: with_examples(schema::<C>(), about.examples).to_string(),
         metrics: Value::from(metrics).to_string(),
     }
+}
+
+/// The schema with the examples at its top, where JSON Schema has them.
+fn with_examples(mut schema: Schema, examples: &[&str]) -> Value {
+    let examples: Vec<Value> = examples.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+    if !examples.is_empty() {
+        schema.insert("examples".into(), examples.into());
+    }
+    schema.into()
+}
+
+/// The examples that are no configuration of `C`, each with the reason.
+pub fn misread<C: serde::de::DeserializeOwned>(examples: &[&str]) -> Vec<String> {
+    let refused =
+        |text: &&str| crate::config::read::<C>(text).err().map(|failure| format!("{text}: {failure:?}"));
+    examples.iter().filter_map(refused).collect()
 }
 
 /// What is missing in the texts of the options of `C`, by JSON pointer: options that say nothing about themselves, and those that
@@ -193,6 +211,14 @@ mod tests {
             json!({"description": "Which.", "type": "integer", "minimum": 1, "maximum": 65535})
         );
         assert!(!schema.to_string().contains("null"), "{schema:#}");
+    }
+
+    #[test]
+    fn examples_stand_at_the_top_of_the_schema() {
+        let schema = with_examples(schema::<Config>(), &[r#"{"host": "a", "silent": true}"#]);
+        assert_eq!(schema["examples"], json!([{"host": "a", "silent": true}]));
+        assert_eq!(misread::<Config>(&[r#"{"host": "a", "silent": true}"#]), Vec::<String>::new());
+        assert!(misread::<Config>(&[r#"{"host": "a"}"#])[0].contains("missing field `silent`"));
     }
 
     #[test]

@@ -20,6 +20,11 @@ sdk::check! {
     summary: "A TCP service accepts connections and answers as expected.",
     config: Config,
     metrics: [],
+    examples: [
+        r#"{"host": "mail.example.com", "port": 25, "expect": "220"}"#,
+        r#"{"host": "redis.example.com", "port": 6379, "send": "PING\r\n", "expect": "+PONG"}"#,
+        r#"{"host": "imap.example.com", "port": 993, "tls": {}, "expect": "* OK"}"#,
+    ],
     run: run,
 }
 

@@ -63,5 +63,9 @@ sdk::check! {
         ("tls.handshake", "s", "Time of the handshake."),
         ("tls.certificates", "1", "Certificates that the server sent."),
     ],
+    examples: [
+        r#"{"host": "shop.example.com"}"#,
+        r#"{"host": "mail.example.com", "port": 25, "starttls": "smtp", "warn_days": 21}"#,
+    ],
     run: run,
 }
