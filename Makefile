@@ -55,7 +55,7 @@ build: plugins ## Build the checks as components and the binary (target/debug/pi
 .PHONY: plugins
 plugins: ## Build the checks as components (target/plugins/NAME.wasm)
 	@scripts/setup guest
-	@cargo build $(LOCKED) --profile guest --target wasm32-wasip2 $(CHECKS:%=-p picket-check-%)
+	@cargo build $(LOCKED) --profile guest --target wasm32-wasip2 $(CHECKS:%=-p picket-check-%) -p picket-conformance-guest
 	@mkdir -p target/plugins
 	@for c in $(CHECKS); do install -m 644 -C $(GUEST)/picket_check_$${c//-/_}.wasm target/plugins/$$c.wasm; done
 
@@ -78,9 +78,11 @@ lint: ## Formatting, lints with warnings as errors, dependency policy when cargo
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; fi
 
 .PHONY: update
-update: ## Rewrite the expected texts: OpenAPI document, help pages
+update: ## Rewrite the expected texts: OpenAPI document, help pages, pages of the checks
 	@UPDATE=1 cargo test $(LOCKED) --workspace --lib -- the_openapi_document
 	@UPDATE=1 cargo test $(LOCKED) --workspace --test help
+	@$(MAKE) --no-print-directory plugins
+	@UPDATE=1 cargo test $(LOCKED) --workspace --test plugin -- the_reference_pages
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -19,6 +19,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
         "picket",
         &[
             "picket-agent",
+            "picket-conformance",
             "picket-control",
             "picket-failpoint",
             "picket-net",
@@ -29,6 +30,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
         ],
         &["wasmtime", "fjall"],
     ),
+    ("picket-conformance", &["picket-net", "picket-sandbox"], &["tokio", "wasmtime"]),
     ("picket-sdk", &[], &["tokio", "wasmtime"]),
 ];
 
