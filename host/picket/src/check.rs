@@ -5,6 +5,8 @@
 mod config;
 mod report;
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,9 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Write every call to the host with its answer to this file, for `picket replay`; secrets are left out. One attempt is made
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Directory of the bundled checks. Default: plugins beside the program, beside its directory, or /usr/lib/picket/plugins
     #[arg(long, env = "PICKET_PLUGINS", hide_env_values = true, value_name = "DIR")]
     plugins: Option<PathBuf>,
@@ -102,12 +107,36 @@ async fn once(args: Args) -> Result<Made, Failure> {
     let place = |at: &str| document.as_ref().map(|d| d.place(at));
     match job(&plugin, &written, &manner, &args).await {
         Ok(job) => {
-            let targets = attempt::targets(&plugin, &job.config);
-            let report = Attempts::new(sandbox).make(&plugin, job, &manner, &targets).await;
+            let report = match &args.trace {
+                Some(path) => traced(&sandbox, &plugin, job, path).await?,
+                None => {
+                    let targets = attempt::targets(&plugin, &job.config);
+                    Attempts::new(sandbox).make(&plugin, job, &manner, &targets).await
+                }
+            };
             Ok(Made::of(report, &plugin.digest))
         }
         Err(refusal) => Ok(Made::refused(&refusal, &args.set, place, &plugin.digest)),
     }
+}
+
+/// A run that is written down. What passed may be confidential, so the file is its owner's alone.
+async fn traced(
+    sandbox: &sandbox::Sandbox,
+    plugin: &Plugin,
+    job: Job,
+    path: &std::path::Path,
+) -> Result<sandbox::Report, Failure> {
+    let (report, trace) = sandbox
+        .record(plugin, job, |session| Arc::new(session))
+        .await
+        .map_err(|e| Failure::new(exit::OS, e))?;
+    let text =
+        serde_json::to_string_pretty(&trace).expect("a trace has string keys and no failing serializer");
+    let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    open.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|e| Failure::new(exit::GENERAL, e).context(format!("cannot write {}", path.display())))?;
+    Ok(report)
 }
 
 /// Why there is nothing to run.
@@ -200,7 +229,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 impl Made {
-    fn of(report: sandbox::Report, digest: &str) -> Self {
+    pub(crate) fn of(report: sandbox::Report, digest: &str) -> Self {
         let mut made = match report.verdict {
             Verdict::Outcome(outcome) => Self::outcome(outcome),
             Verdict::Failure(failure) => Self::failure(&failure),

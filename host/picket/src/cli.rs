@@ -85,6 +85,7 @@ pub(crate) enum Command {
     Gaps(crate::gaps::Args),
     Alerts(crate::alerts::Args),
     Check(crate::check::Args),
+    Replay(crate::replay::Args),
     Plugin(crate::plugin::Args),
     Health(crate::health::Args),
     #[command(hide = true)]
@@ -105,6 +106,7 @@ impl Command {
             Self::Gaps(args) => crate::gaps::run(args, matches).await,
             Self::Alerts(args) => crate::alerts::run(args, matches).await,
             Self::Check(args) => Ok(crate::check::run(args).await),
+            Self::Replay(args) => crate::replay::run(args).await,
             Self::Plugin(args) => crate::plugin::run(args).await,
             Self::PluginCompile => crate::plugin_compile::run(),
             Self::Health(args) => crate::health::run(&args),

@@ -19,6 +19,7 @@ mod monitors;
 mod output;
 mod plugin;
 mod plugin_compile;
+mod replay;
 mod results;
 mod settings_file;
 mod signals;

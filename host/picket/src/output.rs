@@ -115,9 +115,9 @@ impl Entry {
     /// A state in its colour.
     pub(crate) fn state(state: &str) -> Self {
         let colour = match state {
-            "up" | "connected" | "live" | "recovered" | "agent_up" | "delivered" => Some(Color::Green),
+            "ok" | "up" | "connected" | "live" | "recovered" | "agent_up" | "delivered" => Some(Color::Green),
             "degraded" | "late" | "buffered" | "clock" => Some(Color::Yellow),
-            "down" | "agent_down" | "failed" => Some(Color::Red),
+            "FAIL" | "down" | "agent_down" | "failed" => Some(Color::Red),
             "error" => Some(Color::Magenta),
             "maintenance" => Some(Color::Blue),
             "away" | "unknown" | "pending" | "created" | "disabled" => Some(Color::DarkGrey),

@@ -1,4 +1,10 @@
-//! `picket plugin`: which checks are here, and what a component is.
+//! `picket plugin`: which checks are here, what a component is, whether it keeps the contract, and a new one to begin with. Owns
+//! how a check is found by its name or its file.
+
+mod inspect;
+mod new;
+mod reference;
+mod test;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +18,7 @@ use crate::failure::{Failure, exit};
 use crate::output::{self, Columns};
 use crate::plugin_compile::compiler;
 
-/// List the bundled checks, look into a component
+/// List the bundled checks, look into a component, test it, begin a new one
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -35,11 +41,18 @@ enum Verb {
         #[arg(value_name = "NAME|FILE")]
         check: String,
         /// Print one JSON object
-        #[arg(long)]
+        #[arg(long, conflicts_with = "reference")]
         json: bool,
+        /// Print its options, targets, metrics and examples as Markdown
+        #[arg(long)]
+        reference: bool,
         #[command(flatten)]
         place: Place,
     },
+    /// Try a component against the conformance suite: whether it keeps the contract, whatever it is written in
+    Test(test::Args),
+    /// Write a folder with a check of your own to begin with
+    New(new::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,20 +90,19 @@ pub(crate) async fn run(args: Args) -> Result<u8, Failure> {
             }
             Ok(if plugins.refused.is_empty() { 0 } else { exit::DATA })
         }
-        Verb::Inspect { check, json, place } => {
+        Verb::Inspect { check, json, reference, place } => {
             let plugin = load(&sandbox, &check, place.plugins.as_deref()).await?;
-            if json {
-                let mut value = summary(&plugin);
-                value["imports"] = json!(plugin.imports);
-                value["exports"] = json!(plugin.exports);
-                value["metrics"] = json!(plugin.description.metrics);
-                value["config_schema"] = plugin.description.config_schema.clone();
-                output::json_pretty(&value)?;
+            if reference {
+                output::line(reference::page(&plugin).trim_end())?;
+            } else if json {
+                output::json_pretty(&inspect::object(&plugin))?;
             } else {
-                output::line(&page(&plugin))?;
+                output::line(&inspect::page(&plugin))?;
             }
             Ok(0)
         }
+        Verb::Test(args) => test::run(&sandbox, args).await,
+        Verb::New(args) => new::run(&args),
     }
 }
 
@@ -132,10 +144,22 @@ pub(crate) async fn load(
     })
 }
 
-async fn load_file(sandbox: &Sandbox, path: &Path) -> Result<Arc<Plugin>, Failure> {
-    let bytes = tokio::fs::read(path)
+/// The bytes of a check by its name, which is that of its file, or of a file; whatever they are.
+async fn bytes(check: &str, place: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    if check.contains('/') || check.ends_with(".wasm") {
+        return read(Path::new(check)).await;
+    }
+    read(&bundled::directory(place).map_err(no_plugins)?.join(format!("{check}.wasm"))).await
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    tokio::fs::read(path)
         .await
-        .map_err(|e| Failure::new(exit::NO_INPUT, e).context(format!("cannot read {}", path.display())))?;
+        .map_err(|e| Failure::new(exit::NO_INPUT, e).context(format!("cannot read {}", path.display())))
+}
+
+async fn load_file(sandbox: &Sandbox, path: &Path) -> Result<Arc<Plugin>, Failure> {
+    let bytes = read(path).await?;
     let refused = |e| Failure::new(exit::DATA, e).context(format!("{} is not a check", path.display()));
     sandbox.load(&bytes).await.map_err(refused)
 }
@@ -158,76 +182,4 @@ fn summary(plugin: &Plugin) -> Value {
         "digest": plugin.digest,
         "size": plugin.size,
     })
-}
-
-fn page(plugin: &Plugin) -> String {
-    let description = &plugin.description;
-    let mut options = Columns::new(&["option", "type", "default", "what it does"]);
-    let schema = &description.config_schema;
-    let required: Vec<&str> =
-        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    for (name, option) in schema["properties"].as_object().into_iter().flatten() {
-        let default = match option.get("default") {
-            Some(default) => default.to_string(),
-            None if required.contains(&name.as_str()) => "required".to_owned(),
-            None => "-".to_owned(),
-        };
-        let text = option["description"].as_str().unwrap_or_default();
-        let text = text.replace('\n', " ");
-        let sentence = text.split_once(". ").map_or(text.as_str(), |(first, _)| first);
-        options.row([
-            name.into(),
-            kind(schema, option).into(),
-            default.into(),
-            sentence.trim_end_matches('.').into(),
-        ]);
-    }
-    let metrics: Vec<String> =
-        description.metrics.iter().map(|m| format!("  {} ({}): {}", m.name, m.unit, m.description)).collect();
-    let list = |names: &[String]| names.iter().map(|n| format!("  {n}")).collect::<Vec<_>>().join("\n");
-    format!(
-        "{} {}: {}\n{}, {} bytes\n\nasks for\n{}\n\noffers\n{}\n\nmetrics\n{}\n\n{}",
-        description.name,
-        description.version,
-        output::printable(&description.summary),
-        plugin.digest,
-        plugin.size,
-        list(&plugin.imports),
-        list(&plugin.exports),
-        output_lines(&metrics),
-        options.text(),
-    )
-}
-
-fn output_lines(lines: &[String]) -> String {
-    if lines.is_empty() {
-        "  none".to_owned()
-    } else {
-        lines.iter().map(|l| output::printable(l)).collect::<Vec<_>>().join("\n")
-    }
-}
-
-/// "string", "integer or null", "object": what may stand there, references followed once.
-fn kind(root: &Value, option: &Value) -> String {
-    let option = option
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|r| root.pointer(r.strip_prefix('#')?))
-        .unwrap_or(option);
-    match option.get("type") {
-        Some(Value::String(kind)) => kind.clone(),
-        Some(Value::Array(kinds)) => {
-            kinds.iter().filter_map(Value::as_str).filter(|k| *k != "null").collect::<Vec<_>>().join(" or ")
-        }
-        _ => {
-            let branches = ["anyOf", "oneOf"].iter().find_map(|name| option.get(name)?.as_array());
-            let kinds: std::collections::BTreeSet<String> =
-                branches.into_iter().flatten().map(|b| kind(root, b)).filter(|k| k != "null").collect();
-            if kinds.is_empty() {
-                "any".to_owned()
-            } else {
-                kinds.into_iter().collect::<Vec<_>>().join(" or ")
-            }
-        }
-    }
 }
