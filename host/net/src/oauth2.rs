@@ -160,6 +160,7 @@ mod tests {
             headers: Vec::new(),
             body: body.as_bytes().to_vec(),
             truncated: false,
+            decoded: false,
             hops: Vec::new(),
             remote: ([127, 0, 0, 1], 443).into(),
             session: None,
