@@ -180,7 +180,9 @@ fn refuse_exports(exports: &[String]) -> Result<(), LoadError> {
 /// A mismatch of types in words: what of which interface, and what is wrong with it.
 fn mismatch(error: &wasmtime::Error) -> String {
     let links: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let named: Vec<&str> = links.iter().filter_map(|link| link.split('`').nth(1)).collect();
+    // The last link is the reason, whose names are types.
+    let outer = links.len().saturating_sub(1);
+    let named: Vec<&str> = links.iter().take(outer).filter_map(|link| link.split('`').nth(1)).collect();
     let what = match named.as_slice() {
         [] => return links.join(": "),
         [interface] => (*interface).to_owned(),
