@@ -119,14 +119,14 @@ impl World for Recording {
     async fn ask(&self, question: Question) -> Result<Answer, Failure> {
         let asked = value(&question);
         let answer = self.inner.ask(question).await;
-        note(&self.kept, "dns.ask", None, asked, &answer, |answer| value(answer));
+        note(&self.kept, "dns.ask", None, asked, &answer, value);
         answer
     }
 
     async fn validate(&self, question: Question, anchors: &[String]) -> Result<Answer, Failure> {
         let asked = json!({ "question": value(&question), "anchors": anchors });
         let answer = self.inner.validate(question, anchors).await;
-        note(&self.kept, "dns.validate", None, asked, &answer, |answer| value(answer));
+        note(&self.kept, "dns.validate", None, asked, &answer, value);
         answer
     }
 
@@ -153,7 +153,7 @@ impl World for Recording {
     async fn send(&self, request: Request) -> Result<Response, Failure> {
         let asked = value(&request);
         let response = self.inner.send(request).await;
-        note(&self.kept, "http.send", None, asked, &response, |response| value(response));
+        note(&self.kept, "http.send", None, asked, &response, value);
         response
     }
 
@@ -289,7 +289,7 @@ impl Stream for Recorded {
     async fn secure(&mut self, options: TlsOptions) -> Result<TlsSession, Failure> {
         let asked = value(&options);
         let session = self.inner.secure(options).await;
-        self.note("tcp.secure", asked, &session, |session| value(session));
+        self.note("tcp.secure", asked, &session, value);
         session
     }
 
@@ -305,7 +305,7 @@ impl Stream for Recorded {
 
     fn timings(&self) -> Timings {
         let timings = self.inner.timings();
-        self.note("tcp.timings", Value::Null, &Ok(timings), |timings| value(timings));
+        self.note("tcp.timings", Value::Null, &Ok(timings), value);
         timings
     }
 }
