@@ -108,7 +108,7 @@ impl World {
     fn monitor(&self, n: usize) -> Value {
         let ca = self.authority.pem();
         let (check, config) = match n % 100 {
-            _ if n % 1_000 == 0 => (
+            _ if n.is_multiple_of(1_000) => (
                 "postgres",
                 json!({
                     "host": "127.0.0.1", "port": self.postgres.port(), "user": servers::POSTGRES_USER, "mode": "primary",

@@ -179,6 +179,7 @@ async fn load_beside_runs(sandbox: &Sandbox, component: &[u8]) -> (Result<(), Lo
     (loading.await.expect("a load"), late[late.len() * 99 / 100])
 }
 
+#[expect(clippy::print_stdout, reason = "people read the table")]
 async fn a_bomb_ends_with_its_budget_and_is_not_tried_again() {
     let budget = CompileBudget { cpu: Duration::from_secs(1), ..CompileBudget::default() };
     let sandbox = held(child(), None, budget);

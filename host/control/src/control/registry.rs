@@ -82,6 +82,7 @@ impl Registry {
 }
 
 /// A [`Write`] that owns what it writes.
+#[expect(clippy::large_enum_variant, reason = "lives as long as one change of the registry takes")]
 pub(crate) enum Written {
     /// `true` where monitors may move because of it.
     Agent(Agent, bool),

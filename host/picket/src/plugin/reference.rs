@@ -193,7 +193,7 @@ pub(super) fn kind(root: &Value, option: &Value) -> String {
             kinds.insert(kind.clone());
         }
         Some(Value::Array(several)) => {
-            kinds.extend(several.iter().filter_map(Value::as_str).map(str::to_owned))
+            kinds.extend(several.iter().filter_map(Value::as_str).map(str::to_owned));
         }
         _ => kinds.extend(branches(option).map(|branch| kind(root, branch))),
     }
