@@ -28,7 +28,7 @@ pub(super) fn ftp(stream: &mut impl Stream) -> Result<(), Stop> {
     let reply = ftp.reply(stream, "AUTH TLS")?;
     match reply.get(..3) {
         Some("234") => Ok(()),
-        // Not known, not implemented, not for this parameter, refused by policy, or only after a login.
+        // RFC 959 and RFC 4217: each of these replies says that this server takes no AUTH TLS here.
         Some("500" | "502" | "504" | "530" | "534") => {
             Err(not_offered(format!("the FTP server does not offer TLS: it answers \"{}\"", shown(&reply))))
         }
