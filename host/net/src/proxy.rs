@@ -32,8 +32,8 @@ impl<'a> Way<'a> {
         Ok(Some(Self { run, proxy, addresses: found.addresses }))
     }
 
-    /// Opens the way to the first of these addresses that the proxy opens one to. Where it opens none, that is [`Cause::Proxy`]: it
-    /// says nothing about the target.
+    /// Opens the way to the first of these addresses that the proxy opens one to. Where it tried and did not get there, that is
+    /// [`Cause::Unreachable`]; where it lets nobody through, [`Cause::Proxy`], which says nothing about the target.
     pub(crate) async fn open(
         &self,
         addresses: &[SocketAddr],
@@ -90,6 +90,11 @@ async fn ask(stream: &mut Metered, proxy: &Proxy, address: SocketAddr) -> Result
                 Some(_) => format!("it wants another user or password ({code})"),
             },
         )),
+        // RFC 9110, section 15.6: the proxy tried, and did not get there.
+        Some(code @ 500..=599) => {
+            let message = format!("{address} cannot be reached: the proxy {} answered {code}", proxy.at);
+            Err(fail(Cause::Unreachable, Phase::Connect, message))
+        }
         Some(code) => Err(refusal(proxy, &format!("it answered {code} and opens no way to {address}"))),
         None => Err(refusal(proxy, "it does not speak HTTP")),
     }

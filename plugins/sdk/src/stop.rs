@@ -63,7 +63,8 @@ impl Error {
     /// What went wrong on this side ends the run without a word about the target; everything else is a target that is down.
     pub fn stop(self, layer: &str) -> Stop {
         match self.cause {
-            Cause::Denied => Stop::Failure(Failure::Denied(self.message)),
+            // A proxy that lets nobody through, or is not there, is between us and the target: it tells nothing about that.
+            Cause::Denied | Cause::Proxy(_) => Stop::Failure(Failure::Denied(self.message)),
             Cause::Invalid(_) => Stop::mistake("", self.message),
             Cause::Exhausted | Cause::Other(_) => Stop::Failure(Failure::Internal(self.message)),
             _ => Stop::Outcome(Outcome::down(self.code(layer), self.message)),
@@ -154,6 +155,7 @@ mod tests {
     fn what_the_host_refuses_says_nothing_about_the_target() {
         let refused = |cause| Error { cause, phase: None, message: "m".into() }.stop("tcp");
         assert_eq!(refused(Cause::Denied), Stop::Failure(Failure::Denied("m".into())));
+        assert_eq!(refused(Cause::Proxy("407".into())), Stop::Failure(Failure::Denied("m".into())));
         assert_eq!(refused(Cause::Exhausted), Stop::Failure(Failure::Internal("m".into())));
         assert_eq!(refused(Cause::Other("no sockets".into())), Stop::Failure(Failure::Internal("m".into())));
         assert_eq!(refused(Cause::Invalid("no CA".into())), Stop::mistake("", "m"));
