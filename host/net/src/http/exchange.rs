@@ -263,6 +263,10 @@ impl Line {
         }
         match talked {
             Ok(Ok(done)) => Ok(done),
+            // What moves the bytes ends at the deadline too, and may be the first to.
+            Ok(Err(Broken::Http(_))) if Instant::now() >= run.deadline => {
+                Err(run.timeout(clock.phase(), peer))
+            }
             Ok(Err(Broken::Http(error))) if ended(&error) && clock.was_reset() => {
                 Err(io_failure(&io::ErrorKind::ConnectionReset.into(), clock.phase(), peer))
             }

@@ -422,6 +422,27 @@ async fn a_peer_that_breaks_http_is_told_apart() {
     assert_eq!((response.version.as_str(), &response.body[..]), ("1.0", &b"abc"[..]));
 }
 
+/// What moves the bytes of HTTP/2 ends at the same moment as the exchange that waits for them: the first to go must not speak for both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_over_http_2_is_a_timeout_whoever_hears_of_it_first() {
+    // Settings without any, and nothing after them.
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let mut waiting = tokio::task::JoinSet::new();
+    for n in 0..400 {
+        let port = raw(SETTINGS, false).await;
+        let time = Duration::from_millis(100 + n % 50);
+        let mut request = get(format!("http://127.0.0.1:{port}/"));
+        request.versions = vec!["2".into()];
+        waiting.spawn(async move {
+            session_with(&["127.0.0.1"], &["127.0.0.1"], Budget::default(), time).send(request).await
+        });
+    }
+    while let Some(sent) = waiting.join_next().await {
+        let failure = sent.unwrap().unwrap_err();
+        assert_eq!(failure.cause, Cause::Timeout, "{}", failure.message);
+    }
+}
+
 #[tokio::test]
 async fn a_request_that_cannot_be_made_says_what_to_write() {
     let bad = |change: fn(&mut Request)| {
