@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use sdk::config::TextOrSecret;
 use sdk::http::HeaderValue;
 use sdk::net::Family;
-use sdk::{Outcome, Secret, Stop, oauth2, secrets, tls};
+use sdk::{Outcome, Secret, Stop, oauth2, secrets};
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
@@ -47,7 +47,8 @@ pub(crate) struct Bearer {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OAuth2 {
-    /// The token endpoint, http or https; `ca` of `tls` counts for it too. It is asked in every run and not redirected.
+    /// The token endpoint, http or https; of the monitor's `tls` all but `server_name` counts for it too. It is asked in every run
+    /// and not redirected.
     #[schemars(regex(pattern = "^https?://[^/?#@]+([/?#].*)?$"), extend("x-picket-target" = "url"))]
     token_url: String,
     /// The client's identifier.
@@ -91,7 +92,7 @@ impl Credentials {
         let auth = match &config.auth {
             Some(Auth::Basic(basic)) => Some(basic.password.open()?),
             Some(Auth::Bearer(bearer)) => Some(bearer.token.open()?),
-            Some(Auth::Oauth2(client)) => Some(client.token(config)?),
+            Some(Auth::Oauth2(client)) => Some(client.token()?),
             None => None,
         };
         let mut headers = BTreeMap::new();
@@ -136,7 +137,7 @@ impl Credentials {
 }
 
 impl OAuth2 {
-    fn token(&self, config: &Config) -> Result<secrets::Secret, Stop> {
+    fn token(&self) -> Result<secrets::Secret, Stop> {
         let secret = self.client_secret.open()?;
         let token = oauth2::token(&oauth2::TokenRequest {
             url: self.token_url.clone(),
@@ -149,8 +150,7 @@ impl OAuth2 {
                 AuthStyle::Body => oauth2::Proof::Body,
             },
             family: Family::Any,
-            // The name that `tls` may set is that of the page's server.
-            tls: config.tls.as_ref().map(|tls| tls::Options { server_name: None, ..tls.options() }),
+            tls: None,
         });
         token.map_err(|refusal| match refusal {
             oauth2::Refusal::Failed(mut error) => {

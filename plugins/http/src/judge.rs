@@ -137,18 +137,6 @@ pub(crate) fn judge(config: &Config, facts: &Facts, now: i64) -> Outcome {
     }
     outcome = body_patterns(config, &facts.patterns, outcome);
     outcome = json::judge(&facts.json, outcome);
-    if let Some(limit) = config.degraded_after {
-        outcome = outcome.should(
-            Finding::new(
-                "degraded_after",
-                facts.took <= limit.0,
-                format!("at most {limit}"),
-                format!("{milliseconds} ms"),
-            ),
-            "http.slow",
-            || format!("status {} in {milliseconds} ms, slower than {limit}", facts.status),
-        );
-    }
     if let Some(certificate) = &facts.certificate {
         outcome = expiry(config, certificate, now, outcome);
     }
@@ -430,15 +418,6 @@ mod tests {
         let options = json!({"body_size_limit": 10, "on_body_too_large": "fail"});
         check(options, large(), State::Down, "http.body_too_large", "the body is longer than 10 bytes");
         check(json!({}), large(), State::Up, "ok", "status 200 in 120 ms");
-    }
-
-    #[test]
-    fn a_slow_answer_is_degraded_but_a_wrong_one_is_down() {
-        let options = json!({"degraded_after": "100ms"});
-        let summary = "status 200 in 120 ms, slower than 100ms";
-        check(options.clone(), facts(), State::Degraded, "http.slow", summary);
-        let wrong = Facts { status: 404, ..facts() };
-        check(options, wrong, State::Down, "http.status", "status 404, expected 200-299");
     }
 
     #[test]

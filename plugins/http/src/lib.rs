@@ -103,10 +103,6 @@ struct Config {
     #[serde(default = "cert_expiry_days")]
     #[schemars(range(max = 3650))]
     cert_expiry_days: u32,
-    /// Degraded when the exchange, redirects included, takes longer: "800ms", "2s". Unset, slowness is not judged.
-    degraded_after: Option<sdk::Duration>,
-    /// How TLS is spoken with https. Unset, the system's authorities verify the host's name.
-    tls: Option<sdk::Tls>,
     /// The User-Agent header unless `headers` has one. "picket" unless set.
     #[serde(default = "user_agent")]
     user_agent: String,
@@ -188,7 +184,7 @@ sdk::check! {
     ],
     examples: [
         r#"{"url": "https://shop.example.com/", "keyword": "Welcome"}"#,
-        r#"{"url": "http://intranet.example.com:8080/health", "valid_status_codes": "200", "degraded_after": "800ms"}"#,
+        r#"{"url": "http://intranet.example.com:8080/health", "valid_status_codes": "200"}"#,
         r#"{"url": "https://api.example.com/v1/status", "auth": {"bearer": {"token": {"$secret": "api-token"}}}}"#,
     ],
     run: run,
@@ -206,7 +202,7 @@ fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
         body: config.body.clone().unwrap_or_default().into_bytes(),
         versions,
         family: Family::Any,
-        tls: config.tls.as_ref().map(sdk::Tls::options),
+        tls: None,
         max_redirects: if config.follow_redirects { config.max_redirects } else { 0 },
         max_body: config.body_size_limit,
     })

@@ -41,13 +41,9 @@ pub(crate) struct Config {
     #[schemars(length(min = 1, max = 63))]
     pub dbname: Option<String>,
     /// `disable`: no TLS; `require` (default): TLS without knowing the server; `verify-ca`: TLS with a trusted certificate,
-    /// whatever its name; `verify-full`: TLS with a trusted certificate that carries the name `host`. As in libpq, whose `allow`
-    /// and `prefer` are missing because they protect nothing.
+    /// whatever its name; `verify-full`: TLS with a trusted certificate that carries the name `host`. Only the last two ask the
+    /// authorities of the monitor's `tls.ca`. As in libpq, whose `allow` and `prefer` are missing because they protect nothing.
     pub sslmode: Option<SslMode>,
-    /// Certificate authorities instead of the system's, for `verify-ca` and `verify-full`: PEM text, or the path of a PEM file on
-    /// the agent.
-    #[schemars(length(min = 1))]
-    pub ca: Option<String>,
     /// Whether the login is tied to the TLS session (SCRAM-SHA-256-PLUS, tls-server-end-point), so that nobody in between can
     /// pass it on: `prefer` (default): where the server offers it; `require`: down without it; `disable`: for servers behind
     /// something that ends TLS for them. As in libpq.
@@ -137,9 +133,6 @@ pub(crate) struct End {
     pub dbname: Option<String>,
     /// How the connection is protected.
     pub sslmode: Option<SslMode>,
-    /// Certificate authorities instead of the system's: PEM text, or the path of a PEM file on the agent.
-    #[schemars(length(min = 1))]
-    pub ca: Option<String>,
     /// Whether the login is tied to the TLS session.
     pub channel_binding: Option<ChannelBinding>,
 }
@@ -281,7 +274,6 @@ impl Config {
             password: self.password.as_ref(),
             dbname: self.dbname.as_deref(),
             sslmode: self.sslmode,
-            ca: self.ca.as_deref(),
             channel_binding: self.channel_binding,
         }
     }
@@ -321,7 +313,6 @@ impl End {
             password: self.password.as_ref(),
             dbname: self.dbname.as_deref(),
             sslmode: self.sslmode,
-            ca: self.ca.as_deref(),
             channel_binding: self.channel_binding,
         }
     }

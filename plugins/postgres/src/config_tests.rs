@@ -27,7 +27,6 @@ fn what_cannot_be_meant_is_a_mistake_that_says_what_to_write() {
         "10 is below warn_seconds, which is 30",
     );
     check_mistake(r#"{"critical_bytes": 10}"#, "/critical_bytes", "10 is below warn_bytes");
-    check_mistake(r#"{"ca": "/ca.pem"}"#, "/ca", "verify-full");
     check_mistake(r#"{"exclude": ["a", "("]}"#, "/exclude/1", "`(` is not a regular expression");
     check_mistake(
         r#"{"mode": "pair", "primary": {"host": "a"}, "standby": {"host": "b"}, "expect_role": "standby"}"#,

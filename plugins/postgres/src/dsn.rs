@@ -60,7 +60,9 @@ impl Dsn {
                     "holds a password; take it out and write password: {\"$secret\": NAME} beside it".into(),
                 );
             }
-            "sslrootcert" => return Err("names sslrootcert; take it out and write ca beside it".into()),
+            "sslrootcert" => {
+                return Err("names sslrootcert; take it out and write tls: {ca} at the monitor".into());
+            }
             "sslcert" | "sslkey" => {
                 return Err(
                     "names a client certificate; take it out and write tls: {cert, key} at the monitor"
@@ -253,7 +255,7 @@ mod tests {
         refuse("host=a port=0", "a port that is none");
         refuse("host=a port=5432,5433", "a port that is none");
         refuse("host=a sslmode=prefer", "protects nothing");
-        refuse("host=a sslrootcert=/ca.pem", "write ca");
+        refuse("host=a sslrootcert=/ca.pem", "write tls: {ca} at the monitor");
         refuse("host=a target_session_attrs=any", "names target_session_attrs");
         refuse("dbname=app", "names no host");
         refuse("", "names no host");

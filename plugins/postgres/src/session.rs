@@ -176,15 +176,7 @@ fn secure(connection: &Connection, target: &Target) -> Result<Binding, Stop> {
         }
         _ => return Err(broken("the server does not answer an SSLRequest as PostgreSQL does")),
     }
-    let options = tls::Options {
-        server_name: None,
-        alpn: Vec::new(),
-        min_version: None,
-        max_version: None,
-        ca: target.ca.clone(),
-        client_identity: None,
-        trust,
-    };
+    let options = tls::Options { trust, ..tls::Options::default() };
     let session = connection.secure(&options).at("tls")?;
     if target.sslmode == SslMode::VerifyCa
         && let Err(defects) = session.verified()

@@ -23,7 +23,6 @@ pub(crate) struct Target {
     pub password: Option<Secret>,
     pub dbname: String,
     pub sslmode: SslMode,
-    pub ca: Option<String>,
     pub channel_binding: ChannelBinding,
 }
 
@@ -37,7 +36,6 @@ pub(crate) struct Keys<'a> {
     pub password: Option<&'a Secret>,
     pub dbname: Option<&'a str>,
     pub sslmode: Option<SslMode>,
-    pub ca: Option<&'a str>,
     pub channel_binding: Option<ChannelBinding>,
 }
 
@@ -109,12 +107,6 @@ impl Target {
             mistake(mistakes, &format!("{at}/user"), message);
         }
         let sslmode = dsn.sslmode.or(own.sslmode).or(shared.sslmode).unwrap_or_default();
-        let ca = own.ca.or(shared.ca);
-        if own.ca.is_some() && !sslmode.verifies() {
-            let message =
-                "authorities are asked only with sslmode verify-full or verify-ca; set that, or leave out ca";
-            mistake(mistakes, &format!("{at}/ca"), message);
-        }
         let channel_binding =
             dsn.channel_binding.or(own.channel_binding).or(shared.channel_binding).unwrap_or_default();
         if channel_binding == ChannelBinding::Require && sslmode == SslMode::Disable {
@@ -135,16 +127,8 @@ impl Target {
                 .or(own.dbname.or(shared.dbname).map(Into::into))
                 .unwrap_or_else(|| "postgres".into()),
             sslmode,
-            ca: ca.map(Into::into),
             channel_binding,
         })
-    }
-}
-
-impl SslMode {
-    /// Whether authorities are asked.
-    pub(crate) fn verifies(self) -> bool {
-        matches!(self, SslMode::VerifyCa | SslMode::VerifyFull)
     }
 }
 

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Failure, Mistake, secrets, tls};
+use crate::{Failure, Mistake, secrets};
 
 /// Reads the configuration of a run. A mistake says where it is; the host has validated the schema before, so this is what a
 /// host that did not would see.
@@ -149,33 +149,6 @@ impl JsonSchema for Duration {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$", "examples": ["500ms", "10s"] })
-    }
-}
-
-/// How TLS is spoken with the target.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// Certificate authorities instead of the system's: PEM text, or the path of a PEM file on the agent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca: Option<String>,
-    /// The name to ask for (SNI) and to verify instead of the target's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server_name: Option<String>,
-}
-
-impl Tls {
-    /// What the host is asked for. The peer must be verified.
-    pub fn options(&self) -> tls::Options {
-        tls::Options {
-            server_name: self.server_name.clone(),
-            alpn: Vec::new(),
-            min_version: None,
-            max_version: None,
-            ca: self.ca.clone(),
-            client_identity: None,
-            trust: tls::Trust::Required,
-        }
     }
 }
 

@@ -40,6 +40,7 @@
 //! `cargo test --lib`.
 
 pub mod config;
+mod options;
 mod outcome;
 pub mod pattern;
 mod schema;
@@ -66,7 +67,7 @@ pub mod bindings {
 
 pub use bindings::picket::check::verdict::{Failure, Finding, Metric, Mistake, Outcome, State};
 pub use bindings::picket::net::{dns, http, log, oauth2, regex, secrets, tcp, tls, types as net};
-pub use config::{Duration, Secret, Tls};
+pub use config::{Duration, Secret};
 pub use outcome::EVIDENCE;
 pub use pattern::Patterns;
 pub use schema::{About, describe, misread, omissions};

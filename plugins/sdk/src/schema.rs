@@ -164,7 +164,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::{Duration, Tls, config::TextOrSecret};
+    use crate::{Duration, config::TextOrSecret};
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
@@ -180,12 +180,20 @@ mod tests {
         #[serde(default = "wait")]
         patience: Duration,
         /// How.
-        tls: Option<Tls>,
+        inner: Option<Inner>,
         token: Option<TextOrSecret>,
         silent: bool,
         /// Which.
         #[schemars(range(min = 1))]
         port: Option<u16>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Inner {
+        /// Who.
+        name: Option<String>,
     }
 
     fn wait() -> Duration {
@@ -201,9 +209,9 @@ mod tests {
         assert_eq!(properties["host"]["x-picket-target"], "host");
         assert_eq!(properties["wait"]["default"], "5s");
         assert_eq!(properties["wait"]["description"], "How long; 5s unless set.");
-        assert_eq!(properties["tls"]["type"], "object");
-        assert_eq!(properties["tls"]["description"], "How.");
-        assert_eq!(properties["tls"]["properties"]["ca"]["type"], "string");
+        assert_eq!(properties["inner"]["type"], "object");
+        assert_eq!(properties["inner"]["description"], "How.");
+        assert_eq!(properties["inner"]["properties"]["name"]["type"], "string");
         assert_eq!(properties["token"]["x-picket-secret"], true);
         assert_eq!(properties["token"]["type"], "string");
         assert_eq!(

@@ -39,9 +39,10 @@ pub(crate) struct Config {
     #[serde(default = "max_bytes")]
     #[schemars(range(min = 1, max = 65536))]
     pub max_bytes: u32,
-    /// TLS right after connecting, or where a step of `query_response` says `starttls`. Unset, the stream is plain, and `starttls` uses
-    /// the system's authorities and the name in `host`.
-    pub tls: Option<Tls>,
+    /// Whether TLS begins right after connecting; false unless set. Not beside a step of `query_response` that says `starttls`. How TLS is
+    /// spoken and who is trusted, the `tls` of the monitor says.
+    #[serde(default)]
+    pub tls: bool,
     /// The state when the connection is refused: `down`, `degraded` or `up`; `down` unless set. `up` is for what must not listen, or
     /// does so only now and then.
     #[serde(default)]
@@ -92,19 +93,6 @@ pub(crate) enum Otherwise {
     Up,
 }
 
-/// TLS right after connecting; the peer is verified.
-#[derive(Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Tls {
-    /// Whether to speak TLS; true unless set.
-    #[serde(default = "enabled")]
-    pub enabled: bool,
-    /// Certificate authorities instead of the system's: PEM text, or the path of a PEM file on the agent.
-    pub ca: Option<String>,
-    /// The name to ask for (SNI) and to verify. `host` unless set.
-    pub server_name: Option<String>,
-}
-
 impl Config {
     /// What the schema cannot say; every mistake at once.
     pub(crate) fn validate(&self) -> Result<(), Stop> {
@@ -120,7 +108,7 @@ impl Config {
             }
         }
         let (mut groups, mut names) = (0, BTreeSet::new());
-        let mut is_tls = false;
+        let mut is_tls = self.tls;
         for (index, step) in self.query_response.iter().enumerate() {
             let at = format!("/query_response/{index}");
             if step.expect.is_none() && step.send.is_none() && !step.starttls {
@@ -138,7 +126,7 @@ impl Config {
             if step.starttls && is_tls {
                 mistake(
                     format!("{at}/starttls"),
-                    "TLS has begun in an earlier step: leave it out here".to_owned(),
+                    "TLS has begun before this: leave it out here, or leave out tls".to_owned(),
                 );
             }
             is_tls |= step.starttls;
@@ -158,11 +146,6 @@ impl Config {
         let first = Step { send: self.send.as_ref().map(Payload::literally), ..Step::default() };
         let second = Step { expect: self.expect.clone().or_else(any_reply), ..Step::default() };
         Cow::Owned(vec![first, second])
-    }
-
-    pub(crate) fn speaks_tls_at_once(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.enabled)
-            && !self.query_response.iter().any(|step| step.starttls)
     }
 }
 
@@ -187,10 +170,6 @@ fn unknown(send: &Payload, groups: usize, names: &BTreeSet<String>) -> Vec<Strin
 
 fn max_bytes() -> u32 {
     1024
-}
-
-fn enabled() -> bool {
-    true
 }
 
 #[cfg(test)]
@@ -227,6 +206,10 @@ mod tests {
         check(
             json!({"query_response": [{"starttls": true}, {"starttls": true}]}),
             &[("/query_response/1/starttls", "has begun")],
+        );
+        check(
+            json!({"tls": true, "query_response": [{"starttls": true}]}),
+            &[("/query_response/0/starttls", "leave out tls")],
         );
     }
 

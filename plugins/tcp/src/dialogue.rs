@@ -2,7 +2,7 @@
 
 use sdk::net::{Cause, Error};
 use sdk::tcp::Connection;
-use sdk::{Outcome, Stop};
+use sdk::{Outcome, Stop, tls};
 
 use crate::config::{Config, Match, Step};
 use crate::pattern::{Expectations, Met};
@@ -59,14 +59,9 @@ impl<'a> Dialogue<'a> {
         self.facts
     }
 
-    /// Begins TLS with a verified peer.
+    /// Begins TLS, as the monitor wants it.
     pub(crate) fn secure(&mut self) -> Result<(), Stop> {
-        let tls = self.config.tls.as_ref();
-        let options = sdk::Tls {
-            ca: tls.and_then(|tls| tls.ca.clone()),
-            server_name: tls.and_then(|tls| tls.server_name.clone()),
-        };
-        let session = self.connection.secure(&options.options())?;
+        let session = self.connection.secure(&tls::Options::default())?;
         self.facts.tls_version = Some(session.version());
         Ok(())
     }

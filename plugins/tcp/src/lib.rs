@@ -23,7 +23,7 @@ sdk::check! {
     examples: [
         r#"{"host": "mail.example.com", "port": 25, "expect": "220"}"#,
         r#"{"host": "redis.example.com", "port": 6379, "send": "PING\r\n", "expect": "+PONG"}"#,
-        r#"{"host": "imap.example.com", "port": 993, "tls": {}, "expect": "* OK"}"#,
+        r#"{"host": "imap.example.com", "port": 993, "tls": true, "expect": "* OK"}"#,
     ],
     run: run,
 }
@@ -36,7 +36,7 @@ fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
         Err(error) => return refused(&config, error),
     };
     let mut dialogue = Dialogue::new(&config, &connection);
-    if config.speaks_tls_at_once() {
+    if config.tls {
         dialogue.secure()?;
     }
     for (index, step) in config.steps().iter().enumerate() {

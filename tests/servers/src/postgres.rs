@@ -17,7 +17,7 @@ use crate::{Authority, Error, Shape};
 
 /// The role for checks: member of `pg_monitor`, SCRAM-SHA-256. Beside it stand, with the same password, `picket_md5` (an md5
 /// hash), `picket_plain` (asked for cleartext) and `picket_weak` (SCRAM, without `pg_monitor`); and `picket_cert`, which logs in
-/// with a client certificate for that name.
+/// with a client certificate of the tests' authority.
 pub const USER: &str = "picket";
 /// The password of every role here.
 pub const PASSWORD: &str = "sentinel-postgres-4b2e";
@@ -62,6 +62,7 @@ impl Postgres {
         installation.write(&root.join("key.pem"), &identity.key_pem)?;
         installation.write(&root.join("ca.pem"), &authority.pem())?;
         installation.write(&data.join("pg_hba.conf"), ACCESS)?;
+        installation.write(&data.join("pg_ident.conf"), CLIENTS)?;
         if let Some(source) = follow {
             installation
                 .write(&data.join("postgresql.auto.conf"), &format!("primary_conninfo = '{source}'\n"))?;
@@ -295,7 +296,7 @@ const PACKAGE: &str = "postgresql";
 
 const ACCESS: &str = "\
 local   all         all                        trust
-hostssl all         picket_cert  127.0.0.1/32  cert
+hostssl all         picket_cert  127.0.0.1/32  cert map=clients
 host    all         picket_md5   127.0.0.1/32  md5
 host    all         picket_plain 127.0.0.1/32  password
 hostssl all         picket_tls   127.0.0.1/32  scram-sha-256
@@ -303,6 +304,9 @@ host    all         picket_tls   127.0.0.1/32  reject
 host    all         all          127.0.0.1/32  scram-sha-256
 host    replication replicator   127.0.0.1/32  scram-sha-256
 ";
+
+/// The name in the certificates of [`Authority::issue_client`].
+const CLIENTS: &str = "clients picket-client picket_cert\n";
 
 // Durability is off: the data is thrown away. The receiver retries quickly, so that a healed link shows soon. The servers'
 // own patience is long, so that a frozen link stays one for as long as a test may take. Replay waits for whoever holds it.

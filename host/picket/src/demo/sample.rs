@@ -43,7 +43,7 @@ impl Sample {
         let mut sample = Self { monitors: Vec::new(), left_out: Vec::new() };
         for monitor in file["monitors"].as_array().into_iter().flatten() {
             let mut fitted = monitor.clone();
-            if fit(&mut fitted["config"], ports, authority) {
+            if fit(&mut fitted, ports, authority) {
                 sample.monitors.push(fitted);
             } else {
                 sample
@@ -78,7 +78,7 @@ impl Sample {
     }
 }
 
-/// Puts the real ports and the authority into a configuration; false when one of its ports has no target.
+/// Puts the real ports and the authority into a monitor; false when one of its ports has no target.
 fn fit(value: &mut Value, ports: &BTreeMap<u16, Option<u16>>, authority: &str) -> bool {
     match value {
         Value::Object(members) => members.iter_mut().all(|(key, value)| {
@@ -139,10 +139,10 @@ mod tests {
     #[test]
     fn ports_and_authority_become_those_of_the_targets() {
         let sample = sample(&[(8080, Some(1)), (8443, Some(2)), (2525, Some(3)), (5353, Some(4))]);
-        let config =
-            |name: &str| sample.monitors.iter().find(|m| m["name"] == name).unwrap()["config"].clone();
+        let monitor = |name: &str| sample.monitors.iter().find(|m| m["name"] == name).unwrap();
+        let config = |name: &str| &monitor(name)["config"];
         assert_eq!(config("shop")["url"], "http://127.0.0.1:1/");
-        assert_eq!(config("shop-tls")["tls"], json!({"ca": "PEM"}));
+        assert_eq!(monitor("shop-tls")["tls"], json!({"ca": "PEM"}));
         assert_eq!(config("mail-relay")["port"], 3);
         assert_eq!(config("internal-dns")["server"], "127.0.0.1:4");
     }

@@ -157,6 +157,25 @@ mod tests {
     }
 
     #[test]
+    fn what_every_monitor_has_is_told_its_place() {
+        check(
+            json!({"url": "http://a/", "degraded_after": "1s", "tls": {"ca": "/ca.pem"}}),
+            &[
+                "/degraded_after: unknown key \"degraded_after\": degraded_after is a field of every monitor, write it beside config (picket check: --monitor degraded_after=…); known are auth, expect, max_redirects, method, note, tls, url",
+                "/tls/ca: unknown key \"ca\": tls.ca is a field of every monitor, write it beside config (picket check: --monitor tls.ca=…); known are trust",
+            ],
+        );
+        let schema = Schema::parse(&json!({
+            "type": "object", "additionalProperties": false, "properties": {"tls": {"type": "boolean"}}
+        }));
+        let mistakes = schema.unwrap().complete(&json!({"tls": {"ca": "/ca.pem"}})).unwrap_err();
+        assert_eq!(
+            mistakes[0].to_string(),
+            "/tls: found an object, expected true or false; the monitor's own field tls stands beside config (picket check: --monitor tls.…)"
+        );
+    }
+
+    #[test]
     fn every_mistake_names_what_was_found_and_expected() {
         check(
             json!({"method": "gte", "max_redirects": 11, "expect": [{"code": "ok"}]}),

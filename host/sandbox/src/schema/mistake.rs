@@ -13,6 +13,26 @@ use crate::verdict::Mistake;
 /// Found values are shown up to so many characters.
 const SHOWN: usize = 60;
 
+/// Fields that every monitor may have (`docs/monitors.md`), as far as somebody looks for them in the configuration of a check.
+const AROUND: [&str; 16] = [
+    "interval",
+    "timeout",
+    "retries",
+    "retry_interval",
+    "degraded_after",
+    "ip_family",
+    "address_mode",
+    "resolver",
+    "proxy",
+    "tls",
+    "tls.ca",
+    "tls.cert",
+    "tls.server_name",
+    "tls.min_version",
+    "tls.max_version",
+    "invert",
+];
+
 impl Schema {
     /// Every mistake in a configuration, sorted by place.
     pub(super) fn mistakes(&self, config: &Value) -> Vec<Mistake> {
@@ -87,6 +107,13 @@ impl Schema {
                 };
                 if secret_name(value).is_some() {
                     message.push_str("; secrets are not accepted here");
+                }
+                if let Some(field) =
+                    at.strip_prefix('/').and_then(of_the_monitor).filter(|_| value.is_object())
+                {
+                    message.push_str(&format!(
+                        "; the monitor's own field {field} stands beside config (picket check: --monitor {field}.…)"
+                    ));
                 }
                 add(at, message);
             }
@@ -189,6 +216,11 @@ fn expected(kind: &Kind, value: &Value) -> Option<String> {
 
 fn unknown_key(key: &str, known: &BTreeSet<String>) -> String {
     let mut message = format!("unknown key \"{key}\"");
+    if let Some(field) = of_the_monitor(key) {
+        message.push_str(&format!(
+            ": {field} is a field of every monitor, write it beside config (picket check: --monitor {field}=…)"
+        ));
+    }
     let meant = nearest(key, known.iter().map(String::as_str));
     match (meant, known.is_empty()) {
         (Some(meant), _) => message.push_str(&format!("; did you mean \"{meant}\"? known are ")),
@@ -196,6 +228,11 @@ fn unknown_key(key: &str, known: &BTreeSet<String>) -> String {
         (None, true) => message.push_str("; none is known here"),
     }
     message + &join(known.iter().cloned(), ", ")
+}
+
+/// What stands around a configuration and not in it, whatever the check.
+fn of_the_monitor(key: &str) -> Option<&'static str> {
+    AROUND.iter().find(|field| field.rsplit('.').next() == Some(key)).copied()
 }
 
 /// The name that was probably meant, if one is near.

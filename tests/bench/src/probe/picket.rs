@@ -21,13 +21,11 @@ pub(super) struct Prober {
 
 impl Prober {
     pub(super) async fn new(probe: &Probe) -> Result<Self> {
+        let mut route = net::Route::default();
         let (plugin, config) = match probe {
             Probe::Http { url, ca, keyword } => {
-                let mut config = json!({ "url": url, "keyword": keyword });
-                if let Some(ca) = ca {
-                    config["tls"] = json!({ "ca": ca });
-                }
-                ("http", config)
+                route.tls.ca.clone_from(ca);
+                ("http", json!({ "url": url, "keyword": keyword }))
             }
             Probe::Tcp { port } => ("tcp", json!({ "host": "127.0.0.1", "port": port })),
             Probe::Dns { port, name, address } => {
@@ -45,7 +43,7 @@ impl Prober {
             name => std::fs::read(component(name)).context("run `make plugins` first")?,
         };
         let plugin = sandbox.load(&component).await?;
-        let job = job(&plugin, &config)?;
+        let job = Job { route, ..job(&plugin, &config)? };
         Ok(Self { sandbox, plugin, job })
     }
 

@@ -159,7 +159,7 @@ fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
         Err(error) => return Err(failed(error)),
     };
     if config.tls {
-        connection.secure(&sdk::Tls::default().options()).map_err(failed)?;
+        connection.secure(&sdk::tls::Options::default()).map_err(failed)?;
     }
     if let Some(token) = &config.token {
         let sent = connection.write_secret(b"token ", &token.open()?, b"\n");
