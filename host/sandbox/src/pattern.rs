@@ -9,7 +9,7 @@ use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
-use regex_automata::{Input, MatchError};
+use regex_automata::{Input, MatchError, PatternID};
 
 use crate::limits::Exceeded;
 use crate::state::Meter;
@@ -29,6 +29,9 @@ const MOST_STEPS: usize = 100_000_000;
 /// Patterns that are kept compiled, and bytes of all of them.
 const KEPT: usize = 512;
 const KEPT_BYTES: usize = 8 << 20;
+
+/// What a group took: beginning and end in bytes; none where it took no part.
+pub(crate) type Group = Option<(u32, u32)>;
 
 /// A compiled pattern.
 pub(crate) struct Pattern {
@@ -112,22 +115,66 @@ impl Pattern {
         Ok(found)
     }
 
+    /// Where the pattern matches first, and what its groups took. Only a text that matches meets the other engine.
+    pub(crate) async fn captures(
+        &self,
+        text: &[u8],
+        meter: &mut Meter,
+    ) -> Result<Result<Option<Vec<Group>>, String>, Exceeded> {
+        let found = match self.matches(text, meter).await? {
+            Ok(true) => self.groups_in(text).map(Some),
+            Ok(false) => Ok(None),
+            Err(words) => Err(words),
+        };
+        meter.worked(Instant::now());
+        meter.within()?;
+        Ok(found)
+    }
+
+    fn groups_in(&self, text: &[u8]) -> Result<Vec<Group>, String> {
+        if self.is_too_large_for(text) {
+            return Err(format!(
+                "{} bytes are too many for the groups of `{}`; expect less text, or a shorter pattern",
+                text.len(),
+                self.text
+            ));
+        }
+        let regex = self.other_engine()?;
+        let mut found = regex.create_captures();
+        regex.captures(text, &mut found);
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Ok(found.iter().map(|group| group.map(|span| (place(span.start), place(span.end)))).collect())
+    }
+
+    /// The names of the groups, the whole match first.
+    pub(crate) fn groups(&self) -> Vec<Option<String>> {
+        let Ok(regex) = self.other_engine() else { return Vec::new() };
+        regex.group_info().pattern_names(PatternID::ZERO).map(|name| name.map(str::to_owned)).collect()
+    }
+
     /// The other engine, for what the automaton cannot do: a Unicode word boundary beside what is not ASCII.
     fn at_once(&self, text: &[u8]) -> Result<bool, String> {
-        let states = self.automaton.get_nfa().states().len();
-        if states.saturating_mul(text.len()) > MOST_STEPS {
+        if self.is_too_large_for(text) {
             return Err(format!(
                 "{} bytes that are not all ASCII are too many for the word boundary in `{}`; write (?-u:\\b)",
                 text.len(),
                 self.text
             ));
         }
-        let regex = Regex::builder()
+        Ok(self.other_engine()?.is_match(text))
+    }
+
+    /// Whether that engine, which nobody can interrupt, would be at it for too long.
+    fn is_too_large_for(&self, text: &[u8]) -> bool {
+        self.automaton.get_nfa().states().len().saturating_mul(text.len()) > MOST_STEPS
+    }
+
+    fn other_engine(&self) -> Result<Regex, String> {
+        Regex::builder()
             .syntax(syntax::Config::new().utf8(false))
             .configure(Regex::config().utf8_empty(false).nfa_size_limit(Some(COMPILED)))
             .build(&self.text)
-            .map_err(|error| error.to_string())?;
-        Ok(regex.is_match(text))
+            .map_err(|error| words(&error))
     }
 
     fn size(&self) -> usize {
@@ -260,6 +307,20 @@ mod tests {
         ] {
             assert_eq!(found(pattern, text).await, Ok(expected), "{pattern} in {text:.20}");
         }
+    }
+
+    #[tokio::test]
+    async fn groups_take_what_is_theirs_and_have_their_names() {
+        let mut meter = Meter::new(10, Duration::from_secs(60));
+        let pattern = Pattern::compile(r"(?mR)^(?P<code>\d+) (a)?(?P<rest>.*)$").unwrap();
+        assert_eq!(pattern.groups(), [None, Some("code".into()), None, Some("rest".into())]);
+        let captures = pattern.captures("gr\u{fc}n\r\n220 bc\r\n".as_bytes(), &mut meter).await.unwrap();
+        assert_eq!(captures, Ok(Some(vec![Some((7, 13)), Some((7, 10)), None, Some((11, 13))])));
+        assert_eq!(pattern.captures(b"220", &mut meter).await.unwrap(), Ok(None));
+        let wide = Pattern::compile(r"\w{20}x").unwrap();
+        let text = format!("{}x", "a".repeat(1 << 20));
+        let words = wide.captures(text.as_bytes(), &mut meter).await.unwrap().unwrap_err();
+        assert!(words.contains("too many for the groups"), "{words}");
     }
 
     #[tokio::test]

@@ -1,6 +1,5 @@
 //! What can be asked of the postgres check, with defaults and bounds. Which servers that names is worked out in `target`.
 
-use regex_lite::Regex;
 use schemars::JsonSchema;
 use sdk::{Duration, Failure, Mistake, Secret, Stop};
 use serde::{Deserialize, Serialize};
@@ -102,7 +101,7 @@ pub(crate) struct Config {
     /// subscriptions the database has.
     #[serde(default)]
     pub expected_subscriptions: Vec<String>,
-    /// Regular expressions on `application_name` in mode `primary`, on the names of slots and subscriptions in modes `slots` and
+    /// Regular expressions (the syntax of Rust's regex crate, Unicode included) on `application_name` in mode `primary`, on the names of slots and subscriptions in modes `slots` and
     /// `logical`; what matches one is not judged. None by default. Archivers, base backups and logical subscribers are no
     /// standbys and need no expression.
     #[serde(default)]
@@ -210,16 +209,9 @@ pub(crate) enum Combine {
     All,
 }
 
-/// What a configuration means: the servers to ask, and whom to pass over.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    pub ends: Ends,
-    pub exclude: Vec<Regex>,
-}
-
 impl Config {
-    /// Everything that the schema cannot say. An error is the list of all mistakes.
-    pub(crate) fn plan(&self) -> Result<Plan, Stop> {
+    /// The servers to ask. An error is the list of all mistakes that the schema cannot see.
+    pub(crate) fn ends(&self) -> Result<Ends, Stop> {
         let mut mistakes = Vec::new();
         let mut mistake = |at: &str, message: String| mistakes.push(Mistake { at: at.into(), message });
         if self.critical_seconds < self.warn_seconds {
@@ -247,19 +239,9 @@ impl Config {
                 "a pair has both roles: leave it out, or write any if the two may change places".into(),
             );
         }
-        let mut exclude = Vec::new();
-        for (index, pattern) in self.exclude.iter().enumerate() {
-            match Regex::new(pattern) {
-                Ok(regex) => exclude.push(regex),
-                Err(error) => mistake(
-                    &format!("/exclude/{index}"),
-                    format!("`{pattern}` is not a regular expression: {error}"),
-                ),
-            }
-        }
         let ends = Ends::of(self, &mut mistakes);
         match ends {
-            Some(ends) if mistakes.is_empty() => Ok(Plan { ends, exclude }),
+            Some(ends) if mistakes.is_empty() => Ok(ends),
             _ => Err(Failure::InvalidConfig(mistakes).into()),
         }
     }

@@ -14,7 +14,7 @@ pub(crate) fn config(json: &str) -> Config {
 
 #[track_caller]
 fn check_mistake(json: &str, at: &str, message: &str) {
-    let Err(Stop::Failure(Failure::InvalidConfig(mistakes))) = config(json).plan() else { panic!() };
+    let Err(Stop::Failure(Failure::InvalidConfig(mistakes))) = config(json).ends() else { panic!() };
     assert_eq!(mistakes[0].at, at, "{}", mistakes[0].message);
     assert!(mistakes[0].message.contains(message), "{}", mistakes[0].message);
 }
@@ -27,7 +27,6 @@ fn what_cannot_be_meant_is_a_mistake_that_says_what_to_write() {
         "10 is below warn_seconds, which is 30",
     );
     check_mistake(r#"{"critical_bytes": 10}"#, "/critical_bytes", "10 is below warn_bytes");
-    check_mistake(r#"{"exclude": ["a", "("]}"#, "/exclude/1", "`(` is not a regular expression");
     check_mistake(
         r#"{"mode": "pair", "primary": {"host": "a"}, "standby": {"host": "b"}, "expect_role": "standby"}"#,
         "/expect_role",
@@ -39,7 +38,7 @@ fn what_cannot_be_meant_is_a_mistake_that_says_what_to_write() {
 fn bytes_that_a_slot_keeps_back_have_no_bound_unless_one_is_set() {
     assert_eq!(config("{}").warn_bytes(), Some(16 << 20));
     assert_eq!(config(r#"{"mode": "slots"}"#).warn_bytes(), None);
-    assert!(config(r#"{"mode": "slots", "critical_bytes": 10}"#).plan().is_ok());
+    assert!(config(r#"{"mode": "slots", "critical_bytes": 10}"#).ends().is_ok());
 }
 
 #[test]

@@ -2,12 +2,13 @@
 //!
 //! [`config`] says what can be asked, [`target`] and [`dsn`] which servers that names. [`session`] speaks the protocol over
 //! [`wire`]'s messages, which come in by [`inbox`]; [`login`] proves who we are, tied to TLS by [`binding`], and [`refusal`] says
-//! what an error means. Then one file per mode asks and judges: [`replica`], [`primary`], [`pair`], [`slots`], and [`logical`] with
+//! what an error means. [`exclude`] says whom to pass over. Then one file per mode asks and judges: [`replica`], [`primary`], [`pair`], [`slots`], and [`logical`] with
 //! [`subscriber`] and [`feed`]; by the [`role`] that is expected, the bounds of [`lag`] and the times of [`pace`]. Judging is pure.
 
 mod binding;
 mod config;
 mod dsn;
+mod exclude;
 mod feed;
 mod inbox;
 mod lag;
@@ -29,27 +30,35 @@ use std::time::Instant;
 
 use sdk::{Context, Outcome, Stop};
 
-use config::{Config, Mode, Plan};
+use config::{Config, Mode};
+use exclude::Exclude;
 use session::{Session, Time};
 use target::{Ends, Target};
 
 fn run(config: Config, context: &Context) -> Result<Outcome, Stop> {
     let time = Time { begun: Instant::now(), budget: context.budget };
-    let plan = config.plan()?;
-    match &plan.ends {
-        Ends::One(target) => one(&config, &plan, target, time),
+    let exclude = Exclude::read(&config)?;
+    match &config.ends()? {
+        Ends::One(target) => one(&config, &exclude, target, time),
         Ends::Two { primary, standby } => two(&config, primary, standby, time),
     }
 }
 
-fn one(config: &Config, plan: &Plan, target: &Target, time: Time) -> Result<Outcome, Stop> {
+fn one(config: &Config, exclude: &Exclude, target: &Target, time: Time) -> Result<Outcome, Stop> {
     let mut session = Session::open(target, time)?;
     let outcome = match config.mode {
         Mode::Replica | Mode::Pair => replica::judge(config, &replica::observe(&mut session)?)?,
-        Mode::Primary => primary::judge(config, &plan.exclude, &primary::observe(config, &mut session)?)?,
-        Mode::Slots => slots::judge(config, &plan.exclude, &slots::observe(&mut session)?)?,
+        Mode::Primary => {
+            let facts = primary::observe(config, &mut session)?;
+            primary::judge(config, &exclude.among(facts.names())?, &facts)?
+        }
+        Mode::Slots => {
+            let facts = slots::observe(&mut session)?;
+            slots::judge(config, &exclude.among(facts.names())?, &facts)?
+        }
         Mode::Logical => {
-            logical::judge(config, &plan.exclude, &logical::observe(&mut session, &target.dbname)?)?
+            let facts = logical::observe(&mut session, &target.dbname)?;
+            logical::judge(config, &exclude.among(facts.names())?, &facts)?
         }
     };
     session.close();

@@ -1,7 +1,8 @@
 //! Logical replication as one database sees it: the subscriptions that it follows, the logical slots that others follow it by, and
 //! the verdict.
 
-use regex_lite::Regex;
+use std::collections::BTreeSet;
+
 use sdk::{Finding, Outcome, Stop};
 
 use crate::config::Config;
@@ -28,6 +29,13 @@ pub(crate) struct Facts {
     pub feeds: Vec<Feed>,
 }
 
+impl Facts {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let subscriptions = self.subscriptions.iter().map(|subscription| subscription.name.as_str());
+        subscriptions.chain(self.feeds.iter().map(|feed| feed.slot.name.as_str()))
+    }
+}
+
 /// Asks for both.
 pub(crate) fn observe(session: &mut Session, database: &str) -> Result<Facts, Stop> {
     let rows = session.query(SERVER)?;
@@ -39,18 +47,17 @@ pub(crate) fn observe(session: &mut Session, database: &str) -> Result<Facts, St
     Ok(facts)
 }
 
-/// Judges the facts; what matches `exclude` is passed over.
-pub(crate) fn judge(config: &Config, exclude: &[Regex], facts: &Facts) -> Result<Outcome, Stop> {
+/// Judges the facts; what has one of these names is passed over.
+pub(crate) fn judge(config: &Config, excluded: &BTreeSet<String>, facts: &Facts) -> Result<Outcome, Stop> {
     let hidden = |feed: &Feed| feed.reader.as_ref().is_some_and(|reader| reader.state.is_none());
     if facts.feeds.iter().any(hidden) {
         return Err(refusal::hidden("pg_stat_replication", &facts.role));
     }
     let role = role::judge(config, facts.in_recovery)?;
-    let passed_over = |name: &str| exclude.iter().any(|regex| regex.is_match(name));
     let subscriptions: Vec<&Subscription> =
-        facts.subscriptions.iter().filter(|subscription| !passed_over(&subscription.name)).collect();
+        facts.subscriptions.iter().filter(|subscription| !excluded.contains(&subscription.name)).collect();
     let feeds: Vec<&Feed> =
-        facts.feeds.iter().filter(|feed| feed.is_judged() && !passed_over(&feed.slot.name)).collect();
+        facts.feeds.iter().filter(|feed| feed.is_judged() && !excluded.contains(&feed.slot.name)).collect();
 
     let mut outcome = Outcome::up(summary(&subscriptions, &feeds)).finding(role);
     let any = !subscriptions.is_empty() || !feeds.is_empty();

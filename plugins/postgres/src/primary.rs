@@ -4,7 +4,8 @@
 //! subscriber is no copy. A standby behind a black hole keeps its row, its state and its last lag until the sender gives up;
 //! only the age of its last reply shows it. And a server that feeds others from what it receives itself is no fresher than that.
 
-use regex_lite::Regex;
+use std::collections::BTreeSet;
+
 use sdk::{Finding, Outcome, Stop};
 
 use crate::config::Config;
@@ -80,16 +81,15 @@ fn ask(session: &mut Session) -> Result<Facts, Stop> {
         .ok_or_else(|| broken("the server answers with columns that were not asked for"))
 }
 
-/// Judges the facts; who matches `exclude` is passed over.
-pub(crate) fn judge(config: &Config, exclude: &[Regex], facts: &Facts) -> Result<Outcome, Stop> {
+/// Judges the facts; who has one of these names is passed over.
+pub(crate) fn judge(config: &Config, excluded: &BTreeSet<String>, facts: &Facts) -> Result<Outcome, Stop> {
     if facts.senders.iter().any(|sender| sender.state.is_none()) {
         return Err(refusal::hidden("pg_stat_replication", &facts.role));
     }
     let role = role::judge(config, facts.upstream.is_some())?;
 
     let bound = config.silence_bound(facts.sender_timeout);
-    let judged =
-        |sender: &&Sender| sender.is_standby() && !exclude.iter().any(|regex| regex.is_match(&sender.name));
+    let judged = |sender: &&Sender| sender.is_standby() && !excluded.contains(&sender.name);
     let standbys: Vec<&Sender> = facts.senders.iter().filter(judged).collect();
     let attached: Vec<&Sender> =
         standbys.iter().copied().filter(|sender| sender.trouble(bound).is_none()).collect();
@@ -179,6 +179,10 @@ fn presence(
 }
 
 impl Facts {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.senders.iter().map(|sender| sender.name.as_str())
+    }
+
     /// Marks who has replied since `before`, so many seconds ago.
     fn note_replies(&mut self, before: &Facts, passed: f64) {
         for sender in &mut self.senders {

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_login_that_is_refused_is_a_missing_right_and_no_dead_target() {
-        let Ends::One(target) = config("{}").plan().unwrap().ends else { panic!() };
+        let Ends::One(target) = config("{}").ends().unwrap() else { panic!() };
         let refused = |code, message| at_login(&report(code, message), &target);
         check(refused("28P01", "password authentication failed"), "permission", "/password");
         check(

@@ -3,7 +3,8 @@
 //! A slot that nobody uses keeps WAL until the disk is full, or until the server gives it up (`max_slot_wal_keep_size`,
 //! PostgreSQL 13) and whoever needed it can never follow again. A slot that was never used keeps nothing: its columns are NULL.
 
-use regex_lite::Regex;
+use std::collections::BTreeSet;
+
 use sdk::{Finding, Outcome, Stop};
 
 use crate::config::Config;
@@ -41,16 +42,22 @@ pub(crate) struct Slot {
     pub unused: Option<f64>,
 }
 
+impl Facts {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.slots.iter().map(|slot| slot.name.as_str())
+    }
+}
+
 /// Asks once.
 pub(crate) fn observe(session: &mut Session) -> Result<Facts, Stop> {
     let rows = session.query(&question(session.major()))?;
     facts(&rows).ok_or_else(|| broken("the server answers with columns that were not asked for"))
 }
 
-/// Judges the facts; what matches `exclude` is passed over.
-pub(crate) fn judge(config: &Config, exclude: &[Regex], facts: &Facts) -> Result<Outcome, Stop> {
+/// Judges the facts; slots with these names are passed over.
+pub(crate) fn judge(config: &Config, excluded: &BTreeSet<String>, facts: &Facts) -> Result<Outcome, Stop> {
     let role = role::judge(config, facts.in_recovery)?;
-    let judged = |slot: &&Slot| !slot.is_temporary && !exclude.iter().any(|regex| regex.is_match(&slot.name));
+    let judged = |slot: &&Slot| !slot.is_temporary && !excluded.contains(&slot.name);
     let slots: Vec<&Slot> = facts.slots.iter().filter(judged).collect();
     let most = slots.iter().filter_map(|slot| slot.kept()).max();
     let mut outcome = Outcome::up(match (slots.len(), most) {

@@ -144,7 +144,7 @@ mod tests {
     use crate::config::tests::config;
 
     fn one(json: &str) -> Target {
-        match config(json).plan().unwrap().ends {
+        match config(json).ends().unwrap() {
             Ends::One(target) => target,
             ends => panic!("{ends:?}"),
         }
@@ -153,7 +153,7 @@ mod tests {
     #[track_caller]
     fn check_mistake(json: &str, at: &str, message: &str) {
         let config: Config = serde_json::from_str(json).unwrap();
-        let Err(Stop::Failure(Failure::InvalidConfig(mistakes))) = config.plan() else { panic!() };
+        let Err(Stop::Failure(Failure::InvalidConfig(mistakes))) = config.ends() else { panic!() };
         let found = mistakes.iter().find(|mistake| mistake.at == at);
         assert!(found.is_some_and(|found| found.message.contains(message)), "{mistakes:?}");
     }
@@ -179,7 +179,7 @@ mod tests {
     fn the_ends_of_a_pair_take_what_they_lack_from_beside_them() {
         let json = r#"{"mode": "pair", "user": "picket", "sslmode": "disable",
             "primary": {"host": "a"}, "standby": {"dsn": "host=b", "user": "other", "port": 5433, "sslmode": "require"}}"#;
-        let Ends::Two { primary, standby } = config(json).plan().unwrap().ends else { panic!() };
+        let Ends::Two { primary, standby } = config(json).ends().unwrap() else { panic!() };
         assert_eq!(
             (primary.user.as_str(), primary.port, primary.sslmode),
             ("picket", 5432, SslMode::Disable)

@@ -12,7 +12,12 @@ pub struct Patterns {
 impl Patterns {
     /// One pattern; `at` is its JSON pointer (RFC 6901). None for a mistake.
     pub fn compile(&mut self, at: String, text: &str) -> Option<Pattern> {
-        match regex::compile(text) {
+        self.with_flags("", at, text)
+    }
+
+    /// The same with flags in front, as in "(?m)", that nobody wrote.
+    pub fn with_flags(&mut self, flags: &str, at: String, text: &str) -> Option<Pattern> {
+        match regex::compile(&format!("{flags}{text}")) {
             Ok(pattern) => Some(pattern),
             Err(reason) => {
                 self.mistakes.push(Mistake { at, message: mistake(text, &reason) });

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use sdk::{Failure, Mistake, Stop};
 use serde::{Deserialize, Serialize};
 
-use crate::pattern::Expectations;
+use crate::expectation::Expectations;
 use crate::template::{Part, Payload};
 
 /// What to connect to, and what to say and hear there.
@@ -93,9 +93,18 @@ pub(crate) enum Otherwise {
     Up,
 }
 
+/// Groups in brackets that a text may refer to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Groups {
+    /// How many the last regex has; the most, where there are several.
+    pub(crate) most: usize,
+    /// Names of those of any.
+    pub(crate) names: BTreeSet<String>,
+}
+
 impl Config {
-    /// What the schema cannot say; every mistake at once.
-    pub(crate) fn validate(&self) -> Result<(), Stop> {
+    /// What the schema cannot say; every mistake at once. `groups` knows those of what a step expects.
+    pub(crate) fn validate(&self, groups: impl Fn(usize) -> Option<Groups>) -> Result<(), Stop> {
         let mut mistakes = Vec::new();
         let mut mistake = |at: String, message: String| mistakes.push(Mistake { at, message });
         for (key, is_set) in [("send", self.send.is_some()), ("expect", self.expect.is_some())] {
@@ -107,20 +116,18 @@ impl Config {
                 );
             }
         }
-        let (mut groups, mut names) = (0, BTreeSet::new());
+        let mut known = Groups::default();
         let mut is_tls = self.tls;
         for (index, step) in self.query_response.iter().enumerate() {
             let at = format!("/query_response/{index}");
             if step.expect.is_none() && step.send.is_none() && !step.starttls {
                 mistake(at.clone(), "says nothing: write expect, send or starttls".to_owned());
             }
-            if let Some(expect) = &step.expect {
-                if let Some(most) = expect.groups() {
-                    groups = most;
-                }
-                names.extend(expect.names());
+            if let Some(new) = groups(index) {
+                known.most = new.most;
+                known.names.extend(new.names);
             }
-            for problem in step.send.iter().flat_map(|send| unknown(send, groups, &names)) {
+            for problem in step.send.iter().flat_map(|send| unknown(send, &known)) {
                 mistake(format!("{at}/send"), problem);
             }
             if step.starttls && is_tls {
@@ -137,6 +144,14 @@ impl Config {
         }
     }
 
+    /// Where the expectation of a step stands, as a JSON pointer.
+    pub(crate) fn pointer(&self, step: usize) -> String {
+        match self.query_response.is_empty() {
+            true => "/expect".to_owned(),
+            false => format!("/query_response/{step}/expect"),
+        }
+    }
+
     /// The dialogue, also where it was written as `send` and `expect`.
     pub(crate) fn steps(&self) -> Cow<'_, [Step]> {
         if !self.query_response.is_empty() {
@@ -150,18 +165,18 @@ impl Config {
 }
 
 /// References of a text to groups that no earlier step has.
-fn unknown(send: &Payload, groups: usize, names: &BTreeSet<String>) -> Vec<String> {
+fn unknown(send: &Payload, known: &Groups) -> Vec<String> {
     let parts = match send.parts() {
         Ok(parts) => parts,
         Err(problem) => return vec![problem],
     };
     let problems = parts.iter().filter_map(|part| match part {
         Part::Literal(_) => None,
-        Part::Number(number) => (*number > groups).then(|| match groups {
+        Part::Number(number) => (*number > known.most).then(|| match known.most {
             0 => format!("${{{number}}} stands for a group, and no regex before this has one"),
             most => format!("${{{number}}} stands for a group, and the last regex before this has {most}"),
         }),
-        Part::Name(name) => (!names.contains(name)).then(|| {
+        Part::Name(name) => (!known.names.contains(name)).then(|| {
             format!("${{{name}}} stands for a group, and no regex before this has (?P<{name}>…); $${{ is a plain ${{")
         }),
     });
@@ -183,7 +198,12 @@ mod tests {
         object.insert("host".into(), "a.test".into());
         object.insert("port".into(), 1.into());
         let config: Config = serde_json::from_value(written.clone()).unwrap();
-        let found = match config.validate() {
+        // What the host would say of the greeting below.
+        let groups = |step: usize| {
+            let is_greeting = config.query_response[step].expect.as_ref()?.regexes().next().is_some();
+            is_greeting.then(|| Groups { most: 2, names: ["who".to_owned()].into() })
+        };
+        let found = match config.validate(groups) {
             Ok(()) => Vec::new(),
             Err(Stop::Failure(Failure::InvalidConfig(found))) => found,
             Err(stop) => panic!("{stop:?}"),

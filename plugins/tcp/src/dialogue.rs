@@ -4,13 +4,16 @@ use sdk::net::{Cause, Error};
 use sdk::tcp::Connection;
 use sdk::{Outcome, Stop, tls};
 
-use crate::config::{Config, Match, Step};
-use crate::pattern::{Expectations, Met};
+use crate::config::{Config, Step};
+use crate::expectation::Expectations;
+use crate::met::Met;
+use crate::regexes::Regexes;
 use crate::template::{Captures, Payload};
 
 /// A dialogue that goes on.
 pub(crate) struct Dialogue<'a> {
     config: &'a Config,
+    regexes: &'a Regexes,
     connection: &'a Connection,
     /// What was heard and belongs to no step yet.
     heard: Vec<u8>,
@@ -51,8 +54,9 @@ pub(crate) enum End {
 }
 
 impl<'a> Dialogue<'a> {
-    pub(crate) fn new(config: &'a Config, connection: &'a Connection) -> Self {
-        Self { config, connection, heard: Vec::new(), captures: Captures::default(), facts: Facts::default() }
+    pub(crate) fn new(config: &'a Config, regexes: &'a Regexes, connection: &'a Connection) -> Self {
+        let (heard, captures, facts) = (Vec::new(), Captures::default(), Facts::default());
+        Self { config, regexes, connection, heard, captures, facts }
     }
 
     pub(crate) fn facts(self) -> Facts {
@@ -71,7 +75,7 @@ impl<'a> Dialogue<'a> {
         if let Some(expect) = &step.expect {
             // Where TLS follows at once, the rest of a line would be taken for the beginning of it.
             let whole_line = step.starttls && step.send.is_none();
-            match self.listen(expect, whole_line)? {
+            match self.listen(place, expect, whole_line)? {
                 Ok(met) => {
                     let rest = self.heard.split_off(met.end);
                     self.facts.met.push((place, std::mem::replace(&mut self.heard, rest)));
@@ -109,10 +113,17 @@ impl<'a> Dialogue<'a> {
     }
 
     /// Reads until the expectation is met or nothing more can come. Silence before the first byte is an error.
-    fn listen(&mut self, expect: &Expectations, whole_line: bool) -> Result<Result<Met, End>, Stop> {
+    fn listen(
+        &mut self,
+        step: usize,
+        expect: &Expectations,
+        whole_line: bool,
+    ) -> Result<Result<Met, End>, Stop> {
         let (matching, most) = (self.config.matching, self.config.max_bytes as usize);
         loop {
-            if let Some(met) = met(expect, &self.heard, matching, whole_line) {
+            let search = |place: usize, text: &str| self.regexes.search(step, place, text);
+            let met = expect.met(&self.heard, matching, &search)?;
+            if let Some(met) = met.filter(|met| met.ends_line || !whole_line) {
                 return Ok(Ok(met));
             }
             let left = u32::try_from(most.saturating_sub(self.heard.len())).unwrap_or(u32::MAX);
@@ -127,10 +138,6 @@ impl<'a> Dialogue<'a> {
             }
         }
     }
-}
-
-fn met(expect: &Expectations, heard: &[u8], matching: Match, whole_line: bool) -> Option<Met> {
-    expect.met(heard, matching).filter(|met| met.ends_line || !whole_line)
 }
 
 fn is_silence(error: &Error) -> bool {

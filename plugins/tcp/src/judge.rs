@@ -4,7 +4,6 @@ use sdk::{Finding, Outcome};
 
 use crate::config::{Config, Otherwise};
 use crate::dialogue::{End, Facts, Mismatch};
-use crate::pattern::printable;
 
 /// Every step heard what it expected, or nothing was expected.
 pub(crate) fn met(config: &Config, remote: &str, facts: Facts) -> Outcome {
@@ -78,6 +77,15 @@ fn id(config: &Config, step: usize) -> String {
     match config.query_response.is_empty() {
         true => "expect".to_owned(),
         false => format!("query_response.{step}.expect"),
+    }
+}
+
+/// At most 64 bytes of an answer, quoted.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    match bytes.len() {
+        0 => "nothing".into(),
+        1..=64 => format!("{:?}", String::from_utf8_lossy(bytes)),
+        _ => format!("{:?}…", String::from_utf8_lossy(&bytes[..64])),
     }
 }
 

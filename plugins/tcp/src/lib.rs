@@ -1,12 +1,15 @@
 //! The tcp check: connects, maybe speaks TLS, maybe sends, maybe expects.
 //!
-//! [`config`] says what can be asked, [`pattern`] owns what an answer is compared with, [`template`] what is sent, [`dialogue`] speaks and
-//! listens, [`judge`] gives the verdict.
+//! [`config`] says what can be asked, [`expectation`] what an answer is compared with and [`template`] what is sent, both in [`hex`] too.
+//! [`dialogue`] speaks and listens, [`met`] finds what was expected by the host's [`regexes`], [`judge`] gives the verdict.
 
 mod config;
 mod dialogue;
+mod expectation;
+mod hex;
 mod judge;
-mod pattern;
+mod met;
+mod regexes;
 mod template;
 
 use sdk::net::{Cause, Endpoint, Error, Family};
@@ -14,6 +17,7 @@ use sdk::{Context, Outcome, Stop, tcp};
 
 use config::Config;
 use dialogue::Dialogue;
+use regexes::Regexes;
 
 sdk::check! {
     name: "tcp",
@@ -28,14 +32,20 @@ sdk::check! {
     run: run,
 }
 
+fn read(config: &Config) -> Result<Regexes, Stop> {
+    let regexes = Regexes::read(config)?;
+    config.validate(|step| regexes.groups(step))?;
+    Ok(regexes)
+}
+
 fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
-    config.validate()?;
+    let regexes = read(&config)?;
     let to = Endpoint { host: config.host.clone(), port: config.port };
     let connection = match tcp::connect(&to, Family::Any) {
         Ok(connection) => connection,
         Err(error) => return refused(&config, error),
     };
-    let mut dialogue = Dialogue::new(&config, &connection);
+    let mut dialogue = Dialogue::new(&config, &regexes, &connection);
     if config.tls {
         dialogue.secure()?;
     }

@@ -8,7 +8,7 @@ use sdk::Secret;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::pattern::{decode, hex_schema, not_hex};
+use crate::hex::{decode, hex_schema, not_hex};
 
 /// What to send.
 #[derive(Clone)]

@@ -27,6 +27,7 @@ pub(crate) mod bindings {
         world: "picket:check/check",
         imports: {
             "picket:net/regex.[method]pattern.matches": async | trappable,
+            "picket:net/regex.[method]pattern.captures": async | trappable,
             "picket:net/dns.ask": async | trappable,
             "picket:net/dns.validate": async | trappable,
             "picket:net/tcp.connect": async | trappable,

@@ -35,6 +35,22 @@ impl regex::HostPattern for State {
         Ok(self.table.get(&pattern)?.0.matches(&text, &mut self.meter).await?)
     }
 
+    async fn captures(
+        &mut self,
+        pattern: Resource<Pattern>,
+        text: Vec<u8>,
+    ) -> wasmtime::Result<Result<Option<Vec<pattern::Group>>, String>> {
+        self.meter.within()?;
+        Ok(self.table.get(&pattern)?.0.captures(&text, &mut self.meter).await?)
+    }
+
+    fn groups(&mut self, pattern: Resource<Pattern>) -> wasmtime::Result<Vec<Option<String>>> {
+        self.meter.within()?;
+        let groups = self.table.get(&pattern)?.0.groups();
+        self.meter.worked(Instant::now());
+        Ok(groups)
+    }
+
     fn drop(&mut self, pattern: Resource<Pattern>) -> wasmtime::Result<()> {
         self.table.delete(pattern)?;
         Ok(())
