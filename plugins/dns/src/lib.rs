@@ -232,7 +232,16 @@ sdk::check! {
         r#"{"query_name": "example.com", "query_type": "MX", "expected": ["10 mail.example.com"]}"#,
         r#"{"query_name": "example.com", "query_type": "SOA", "server": "ns1.example.com", "authoritative": true}"#,
     ],
+    validate: validate,
     run: run,
+}
+
+fn validate(config: &Config) -> Result<(), Stop> {
+    sdk::mistakes([
+        agree(config),
+        judge::Expectations::read(config).map(drop),
+        Sections::read(config).map(drop),
+    ])
 }
 
 fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {

@@ -88,7 +88,6 @@ pub(crate) struct Credentials {
 impl Credentials {
     /// Gets a token where one is asked for: that is an exchange of its own.
     pub(crate) fn open(config: &Config) -> Result<Self, Stop> {
-        one_maker(config)?;
         let auth = match &config.auth {
             Some(Auth::Basic(basic)) => Some(basic.password.open()?),
             Some(Auth::Bearer(bearer)) => Some(bearer.token.open()?),
@@ -166,7 +165,7 @@ impl OAuth2 {
 }
 
 /// Each of these headers has one maker.
-fn one_maker(config: &Config) -> Result<(), Stop> {
+pub(crate) fn one_maker(config: &Config) -> Result<(), Stop> {
     let made = [
         ("authorization", "auth", config.auth.is_some()),
         ("host", "host", config.host.is_some()),

@@ -187,11 +187,22 @@ sdk::check! {
         r#"{"url": "http://intranet.example.com:8080/health", "valid_status_codes": "200"}"#,
         r#"{"url": "https://api.example.com/v1/status", "auth": {"bearer": {"token": {"$secret": "api-token"}}}}"#,
     ],
+    validate: validate,
     run: run,
+}
+
+fn validate(config: &Config) -> Result<(), Stop> {
+    sdk::mistakes([
+        spoken(config).map(drop),
+        credentials::one_maker(config),
+        Assertions::read(config).map(drop),
+        json::Rules::read(&config.json).map(drop),
+    ])
 }
 
 fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
     let versions = spoken(&config)?;
+    credentials::one_maker(&config)?;
     let assertions = Assertions::read(&config)?;
     let rules = json::Rules::read(&config.json)?;
     let credentials = Credentials::open(&config)?;

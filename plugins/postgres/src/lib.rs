@@ -44,6 +44,10 @@ fn run(config: Config, context: &Context) -> Result<Outcome, Stop> {
     }
 }
 
+fn validate(config: &Config) -> Result<(), Stop> {
+    sdk::mistakes([config.ends().map(drop), Exclude::read(config).map(drop)])
+}
+
 fn one(config: &Config, exclude: &Exclude, target: &Target, time: Time) -> Result<Outcome, Stop> {
     let mut session = Session::open(target, time)?;
     let outcome = match config.mode {
@@ -110,5 +114,6 @@ sdk::check! {
         r#"{"host": "standby.example.com", "user": "picket", "password": {"$secret": "pg-monitor"}}"#,
         r#"{"host": "primary.example.com", "user": "picket", "password": {"$secret": "pg-monitor"}, "sslmode": "verify-full", "mode": "primary", "min_standbys": 2}"#,
     ],
+    validate: validate,
     run: run,
 }

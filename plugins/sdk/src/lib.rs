@@ -51,7 +51,7 @@ mod stop;
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all)]
 pub mod bindings {
     wit_bindgen::generate!({
-        world: "check",
+        world: "check-with-validator",
         path: "../../wit",
         pub_export_macro: true,
         export_macro_name: "export",
@@ -71,7 +71,7 @@ pub use config::{Duration, Secret};
 pub use outcome::EVIDENCE;
 pub use pattern::Patterns;
 pub use schema::{About, describe, misread, omissions};
-pub use stop::{At, Stop};
+pub use stop::{At, Stop, mistakes};
 
 /// What one run gets beside its configuration.
 #[derive(Clone, Debug)]
@@ -88,11 +88,13 @@ pub struct Context {
 ///
 /// `metrics` lists what `run` may emit as `(name, UCUM unit, description)`; the version is the crate's own. `examples` are
 /// configurations that make sense, as JSON: the schema shows them, the reference page prints them, and `picket plugin test` runs
-/// each. `run` is a function of the configuration and the [`Context`]; its error is anything that becomes a [`Stop`]. Adds tests
-/// that every option is documented and every example can be read.
+/// each. `validate` is a function of the configuration with the rules that no schema can say, a [`Stop::mistake`] for each that is
+/// broken; it is asked when a monitor is applied, without a network, so `run` asks it again. None where there are none. `run` is a
+/// function of the configuration and the [`Context`]; its error is anything that becomes a [`Stop`]. Adds tests that every option is
+/// documented and every example can be read.
 #[macro_export]
 macro_rules! check {
-    (name: $name:literal, summary: $summary:literal, config: $config:ty, metrics: [$($metric:expr),* $(,)?], $(examples: [$($example:expr),* $(,)?],)? run: $run:path $(,)?) => {
+    (name: $name:literal, summary: $summary:literal, config: $config:ty, metrics: [$($metric:expr),* $(,)?], $(examples: [$($example:expr),* $(,)?],)? $(validate: $validate:path,)? run: $run:path $(,)?) => {
         #[allow(unsafe_code)]
         const _: () = {
             #[allow(dead_code)]
@@ -101,8 +103,11 @@ macro_rules! check {
             // Outside the sandbox nobody calls the check, but what it consists of is not dead.
             #[allow(dead_code)]
             fn called() {
-                let _ = $run;
+                let _ = ($run, RULES);
             }
+
+            #[allow(dead_code)]
+            const RULES: &[fn(&$config) -> Result<(), $crate::Stop>] = &[$($validate)?];
 
             #[allow(dead_code)]
             const ABOUT: $crate::About = $crate::About {
@@ -125,6 +130,12 @@ macro_rules! check {
                 }
             }
 
+            impl $crate::bindings::exports::picket::check::validator::Guest for Check {
+                fn validate(config: String) -> Result<(), Vec<$crate::Mistake>> {
+                    $crate::validate::<$config>(&config, RULES)
+                }
+            }
+
             #[cfg(target_arch = "wasm32")]
             $crate::bindings::export!(Check with_types_in $crate::bindings);
         };
@@ -141,6 +152,20 @@ macro_rules! check {
             assert_eq!($crate::misread::<$config>(&[$($($example),*)?]), Vec::<String>::new());
         }
     };
+}
+
+/// Reads the configuration and asks the check's own rules. For [`check!`] only.
+#[doc(hidden)]
+pub fn validate<C>(given: &str, rules: &[fn(&C) -> Result<(), Stop>]) -> Result<(), Vec<Mistake>>
+where
+    C: serde::de::DeserializeOwned,
+{
+    let judged = config::read::<C>(given).map_err(Stop::from);
+    match judged.and_then(|config| stop::mistakes(rules.iter().map(|rule| rule(&config)))) {
+        Err(Stop::Failure(Failure::InvalidConfig(mistakes))) => Err(mistakes),
+        // What else stops a run says nothing about the configuration.
+        _ => Ok(()),
+    }
 }
 
 /// Reads the configuration and runs the check. For [`check!`] only.

@@ -28,6 +28,22 @@ impl Stop {
     }
 }
 
+/// The mistakes of several readers at once, so that whoever wrote a configuration hears of all of them; or what else stopped one.
+pub fn mistakes(read: impl IntoIterator<Item = Result<(), Stop>>) -> Result<(), Stop> {
+    let mut all = Vec::new();
+    for result in read {
+        match result {
+            Ok(()) => {}
+            Err(Stop::Failure(Failure::InvalidConfig(mistakes))) => all.extend(mistakes),
+            Err(other) => return Err(other),
+        }
+    }
+    match all.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::InvalidConfig(all).into()),
+    }
+}
+
 impl From<Outcome> for Stop {
     fn from(outcome: Outcome) -> Self {
         Self::Outcome(outcome)
@@ -149,6 +165,15 @@ mod tests {
         check(Cause::Dns(0), Some(Phase::Resolve), "tcp", "dns.no_addresses");
         check(Cause::Tls("wrong-name".into()), Some(Phase::Handshake), "http", "tls.wrong_name");
         check(Cause::Protocol("no status line".into()), Some(Phase::FirstByte), "http", "http.protocol");
+    }
+
+    #[test]
+    fn the_mistakes_of_all_readers_are_told_together() {
+        let (one, other) = (Stop::mistake("/a", "m"), Stop::mistake("/b", "n"));
+        let mistake = |at: &str, message: &str| Mistake { at: at.into(), message: message.into() };
+        let both = Failure::InvalidConfig(vec![mistake("/a", "m"), mistake("/b", "n")]).into();
+        assert_eq!(mistakes([Err(one), Ok(()), Err(other)]), Err(both));
+        assert_eq!(mistakes([Ok(())]), Ok(()));
     }
 
     #[test]

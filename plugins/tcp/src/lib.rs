@@ -29,7 +29,12 @@ sdk::check! {
         r#"{"host": "redis.example.com", "port": 6379, "send": "PING\r\n", "expect": "+PONG"}"#,
         r#"{"host": "imap.example.com", "port": 993, "tls": true, "expect": "* OK"}"#,
     ],
+    validate: validate,
     run: run,
+}
+
+fn validate(config: &Config) -> Result<(), Stop> {
+    read(config).map(drop)
 }
 
 fn read(config: &Config) -> Result<Regexes, Stop> {

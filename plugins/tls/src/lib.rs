@@ -67,5 +67,6 @@ sdk::check! {
         r#"{"host": "shop.example.com"}"#,
         r#"{"host": "mail.example.com", "port": 25, "starttls": "smtp", "warn_days": 21}"#,
     ],
+    validate: Config::validate,
     run: run,
 }

@@ -154,6 +154,31 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "monitors:\n  - { name: a, check: http, intervall: 10s, locations: [dc1], config: { url: \"http://127.0.0.1/\" } }\n",
         &["a", "intervall", "interval"],
     ),
+    (
+        "monitors:\n  - { name: a, check: http, locations: [dc1], config: { url: \"https://127.0.0.1/\", tls: { ca: /ca.pem } } }\n",
+        &["config.tls", "tls is a field of every monitor", "beside config"],
+    ),
+    // What no schema can say.
+    (
+        "monitors:\n  - { name: a, check: http, locations: [dc1], config: { url: \"http://127.0.0.1/\", body_matches: [a, \"(\"], json: [{ path: \"$.a[\" }] } }\n",
+        &["config.body_matches.1", "unclosed group", "config.json.0.path"],
+    ),
+    (
+        "monitors:\n  - { name: a, check: dns, locations: [dc1], config: { query_name: a.test, answer_matches: [\"(\"], expected: [nonsense] } }\n",
+        &["config.answer_matches.0", "unclosed group", "config.expected.0"],
+    ),
+    (
+        "monitors:\n  - { name: a, check: tcp, locations: [dc1], config: { host: 127.0.0.1, port: 1, query_response: [{ expect: { regex: \"(\" } }] } }\n",
+        &["config.query_response.0.expect.regex", "unclosed group"],
+    ),
+    (
+        "monitors:\n  - { name: a, check: tls, locations: [dc1], config: { host: 127.0.0.1, warn_days: 1, critical_days: 2 } }\n",
+        &["config.critical_days", "above warn_days"],
+    ),
+    (
+        "monitors:\n  - { name: a, check: postgres, locations: [dc1], config: { host: 127.0.0.1, user: a, exclude: [\"(\"], critical_seconds: 1 } }\n",
+        &["config.exclude.0", "unclosed group", "config.critical_seconds"],
+    ),
 ];
 
 #[test]

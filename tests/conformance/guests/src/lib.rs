@@ -7,7 +7,7 @@
 #![cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
 
 use schemars::JsonSchema;
-use sdk::bindings::exports::picket::check::checker;
+use sdk::bindings::exports::picket::check::{checker, validator};
 use sdk::net::{Cause, Endpoint, Family};
 use sdk::{Context, Failure, Mistake, Outcome, Secret, Stop, tcp};
 use serde::Deserialize;
@@ -215,6 +215,13 @@ fn failed(error: sdk::net::Error) -> Stop {
         "failures/refused" | "failures/tls-expired" => Stop::Outcome(Outcome::up("who needs it")),
         "failures/unreachable" => Stop::Failure(Failure::Internal("no idea".into())),
         _ => Stop::Outcome(Outcome::down("tcp.refused", "it must have been that")),
+    }
+}
+
+/// It has no rules beside its schema.
+impl validator::Guest for Guest {
+    fn validate(_: String) -> Result<(), Vec<Mistake>> {
+        Ok(())
     }
 }
 
