@@ -1,8 +1,9 @@
 //! The http check: one request, redirects followed, assertions on the last response. This file owns the configuration and the
-//! exchange; `judge.rs` owns the verdict, `patterns.rs` and `json.rs` what is asked of the content, `credentials.rs` what the request
-//! authenticates with.
+//! exchange; `facts.rs` owns what the exchange found, `judge.rs` the verdict, `patterns.rs` and `json.rs` what is asked of the content,
+//! `credentials.rs` what the request authenticates with.
 
 mod credentials;
+mod facts;
 mod json;
 mod judge;
 mod patterns;
@@ -12,11 +13,11 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use credentials::{Auth, Credentials};
-use judge::{Facts, Hop};
+use facts::Facts;
 use patterns::{Assertions, HeaderPattern};
 use schemars::JsonSchema;
 use sdk::config::TextOrSecret;
-use sdk::http::{self, Request, Response};
+use sdk::http::{self, Request};
 use sdk::net::Family;
 use sdk::{At, Context, Outcome, State, Stop};
 use serde::{Deserialize, Serialize};
@@ -218,7 +219,7 @@ fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
         max_body: config.body_size_limit,
     })
     .at("http")?;
-    let facts = facts(&config, &assertions, &rules, &response)?;
+    let facts = Facts::ask(&config, &assertions, &rules, &response)?;
     let outcome = judge::judge(&config, &facts, now());
     Ok(match outcome.state {
         State::Down => outcome.evidence(&response.beginning(EVIDENCE)),
@@ -239,36 +240,6 @@ fn spoken(config: &Config) -> Result<Vec<String>, Stop> {
         (versions, true) if two(versions) => Ok(Vec::new()),
         _ => Ok(vec!["1.1".into()]),
     }
-}
-
-/// Asks the host only for what an assertion needs: the body stays there, unless it is read as JSON.
-fn facts(
-    config: &Config,
-    assertions: &Assertions,
-    rules: &json::Rules<'_>,
-    response: &Response,
-) -> Result<Facts, Stop> {
-    let contains = |text: &String| response.contains(text, !config.case_sensitive);
-    let session = response.session();
-    let verified = session.as_ref().and_then(|session| session.verified().ok());
-    let hops = response.hops();
-    Ok(Facts {
-        status: response.status(),
-        version: response.version(),
-        hop_times: match hops.len() {
-            1 => Vec::new(),
-            _ => response.hop_timings().into_iter().map(Hop::from).collect(),
-        },
-        hops,
-        keyword: config.keyword.as_ref().map(contains),
-        keyword_absent: config.keyword_absent.as_ref().map(contains),
-        patterns: assertions.ask(config, response)?,
-        json: rules.ask(response)?,
-        too_large: config.on_body_too_large == OnBodyTooLarge::Fail && response.truncated(),
-        encrypted: session.is_some(),
-        certificate: verified.and_then(|chain| judge::first_to_expire(&chain)),
-        took: std::time::Duration::from_micros(response.timings().total_us),
-    })
 }
 
 fn now() -> i64 {

@@ -2,8 +2,9 @@
 
 use schemars::JsonSchema;
 use sdk::{Duration, Failure, Mistake, Secret, Stop};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use crate::choice::{ChannelBinding, Combine, Mode, Role, SslMode};
 use crate::target::{Ends, Keys};
 
 /// The configuration of one monitor.
@@ -136,79 +137,6 @@ pub(crate) struct End {
     pub channel_binding: Option<ChannelBinding>,
 }
 
-/// How the connection is protected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub(crate) enum SslMode {
-    /// Not at all.
-    Disable,
-    /// Against listeners.
-    #[default]
-    Require,
-    /// Against listeners and whoever has no certificate of the authority.
-    VerifyCa,
-    /// Against listeners and impostors.
-    VerifyFull,
-}
-
-/// Whether the login is tied to the TLS session (RFC 5929).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub(crate) enum ChannelBinding {
-    /// Never.
-    Disable,
-    /// Where both can.
-    #[default]
-    Prefer,
-    /// Always.
-    Require,
-}
-
-/// From where replication is seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub(crate) enum Mode {
-    /// From the standby.
-    #[default]
-    Replica,
-    /// From the primary.
-    Primary,
-    /// From both.
-    Pair,
-    /// From what is kept back for those who follow.
-    Slots,
-    /// From subscriptions and those who feed them.
-    Logical,
-}
-
-/// What a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub(crate) enum Role {
-    /// It follows another.
-    Standby,
-    /// It writes.
-    Primary,
-    /// Either.
-    Any,
-}
-
-/// How bounds on time and on bytes go together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub(crate) enum Combine {
-    /// One is enough.
-    #[default]
-    Any,
-    /// Every one that is set.
-    All,
-}
-
 impl Config {
     /// The servers to ask. An error is the list of all mistakes that the schema cannot see.
     pub(crate) fn ends(&self) -> Result<Ends, Stop> {
@@ -296,20 +224,6 @@ impl End {
             dbname: self.dbname.as_deref(),
             sslmode: self.sslmode,
             channel_binding: self.channel_binding,
-        }
-    }
-}
-
-impl Role {
-    pub(crate) fn of(in_recovery: bool) -> Role {
-        if in_recovery { Role::Standby } else { Role::Primary }
-    }
-
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Role::Standby => "standby",
-            Role::Primary => "primary",
-            Role::Any => "any",
         }
     }
 }

@@ -2,7 +2,7 @@
 //! check can use is taken, and the text is never repeated: it may hold a password. The host reads it too, for the grant; where
 //! the two disagree, the connection is refused.
 
-use crate::config::{ChannelBinding, SslMode};
+use crate::choice::{ChannelBinding, SslMode};
 
 /// What a connection string names.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,7 +2,8 @@
 
 use sdk::{Finding, Outcome};
 
-use crate::config::{Combine, Config};
+use crate::choice::Combine;
+use crate::config::Config;
 
 /// How far replay is behind; none where it cannot be known.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,11 +1,12 @@
 //! The postgres check: how far a standby lags behind its primary, and what else keeps a copy from being one.
 //!
-//! [`config`] says what can be asked, [`target`] and [`dsn`] which servers that names. [`session`] speaks the protocol over
+//! [`config`] and [`choice`] say what can be asked, [`target`] and [`dsn`] which servers that names. [`session`] speaks the protocol over
 //! [`wire`]'s messages, which come in by [`inbox`]; [`login`] proves who we are, tied to TLS by [`binding`], and [`refusal`] says
 //! what an error means. [`exclude`] says whom to pass over. Then one file per mode asks and judges: [`replica`], [`primary`], [`pair`], [`slots`], and [`logical`] with
 //! [`subscriber`] and [`feed`]; by the [`role`] that is expected, the bounds of [`lag`] and the times of [`pace`]. Judging is pure.
 
 mod binding;
+mod choice;
 mod config;
 mod dsn;
 mod exclude;
@@ -30,7 +31,8 @@ use std::time::Instant;
 
 use sdk::{Context, Outcome, Stop};
 
-use config::{Config, Mode};
+use choice::Mode;
+use config::Config;
 use exclude::Exclude;
 use session::{Session, Time};
 use target::{Ends, Target};

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use sdk::{Failure, Outcome, Stop};
 
 use crate::binding::Binding;
-use crate::config::ChannelBinding;
+use crate::choice::ChannelBinding;
 use crate::inbox::broken;
 use crate::refusal::{self, unsupported};
 use crate::session::Session;

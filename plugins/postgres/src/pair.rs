@@ -6,7 +6,8 @@
 
 use sdk::{Finding, Outcome, Stop};
 
-use crate::config::{Config, Role};
+use crate::choice::Role;
+use crate::config::Config;
 use crate::inbox::broken;
 use crate::lag::Lag;
 use crate::pace::{self, Goal, Look};

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use sdk::{Finding, Outcome, Stop};
 
-use crate::config::{Config, Role};
+use crate::choice::Role;
+use crate::config::Config;
 use crate::inbox::broken;
 use crate::lag::Lag;
 use crate::pace::{self, Goal, Look};

@@ -2,7 +2,8 @@
 
 use sdk::{Finding, Outcome, Stop};
 
-use crate::config::{Config, Role};
+use crate::choice::Role;
+use crate::config::Config;
 
 /// The expectation that holds, or the outcome where it does not: nothing else is judged then.
 pub(crate) fn judge(config: &Config, in_recovery: bool) -> Result<Finding, Stop> {

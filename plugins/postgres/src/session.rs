@@ -10,7 +10,7 @@ use sdk::tcp::{self, Connection};
 use sdk::{At, Outcome, Stop, tls};
 
 use crate::binding::{self, Binding};
-use crate::config::SslMode;
+use crate::choice::SslMode;
 use crate::inbox::{Inbox, broken};
 use crate::login;
 use crate::refusal;

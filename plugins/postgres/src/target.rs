@@ -2,7 +2,8 @@
 
 use sdk::{Mistake, Secret};
 
-use crate::config::{ChannelBinding, Config, Mode, SslMode};
+use crate::choice::{ChannelBinding, Mode, SslMode};
+use crate::config::Config;
 use crate::dsn::Dsn;
 
 /// The servers of one run.
