@@ -21,7 +21,7 @@ pub(crate) const SLOT_MEMORY: usize = 64 << 20;
 const CORE_INSTANCES: u32 = 24;
 const TABLES: u32 = 4;
 
-/// Bytes of a memory that are wiped in place instead of being given back to the kernel.
+/// Bytes of a memory and of a table that are wiped in place instead of being given back to the kernel.
 const KEEP_RESIDENT: usize = 128 << 10;
 
 /// An engine with a pool of so many slots. Two engines that differ only in that number run each other's artifacts.
@@ -59,7 +59,10 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
     // Memory protection keys are not even compiled in: the cargo feature is left out.
     // A page that was swapped out is not wiped in place in wasmtime 48: the next instance could read it.
     if PoolingAllocationConfig::is_pagemap_scan_available() && swap_is_off() {
-        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(KEEP_RESIDENT);
+        // A table given back costs two calls of the kernel at the end of every run, and page faults at the beginning of the next.
+        pool.pagemap_scan(Enabled::Yes)
+            .linear_memory_keep_resident(KEEP_RESIDENT)
+            .table_keep_resident(KEEP_RESIDENT);
     } else {
         pool.pagemap_scan(Enabled::No).linear_memory_keep_resident(0);
     }

@@ -17,7 +17,8 @@ use crate::world::World;
 pub(crate) struct State {
     /// Handles that the component holds.
     pub(crate) table: ResourceTable,
-    pub(crate) wasi: WasiCtx,
+    /// Made at the first call that needs it: most checks make none, and it is not cheap.
+    pub(crate) wasi: Option<WasiCtx>,
     pub(crate) http: Http,
     pub(crate) limiter: Limiter,
     pub(crate) meter: Meter,
@@ -38,7 +39,7 @@ impl State {
         table.set_max_capacity(limits.handles);
         State {
             table,
-            wasi: crate::wasi::context(&log, world.as_ref()),
+            wasi: None,
             http: Http::new(world.clone()),
             limiter: Limiter::new(limits.memory),
             meter: Meter::new(limits.calls, limits.cpu),

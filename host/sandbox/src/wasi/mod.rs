@@ -85,9 +85,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     io::error::add_to_linker::<State, Table>(l, |state| &mut entered(state).table)?;
     io::poll::add_to_linker::<State, Table>(l, |state| &mut waiting(state).table)?;
     io::streams::add_to_linker::<State, Table>(l, |state| &mut waiting(state).table)?;
-    random::random::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())?;
-    random::insecure::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())?;
-    random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |state| entered(state).wasi.random())?;
+    random::random::add_to_linker::<State, WasiRandom>(l, |state| entered(state).ctx().ctx.random())?;
+    random::insecure::add_to_linker::<State, WasiRandom>(l, |state| entered(state).ctx().ctx.random())?;
+    random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |state| entered(state).ctx().ctx.random())?;
     filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, |state| entered(state).filesystem())?;
     filesystem::types::add_to_linker::<State, WasiFilesystem>(l, |state| entered(state).filesystem())?;
     sockets::add_to_linker(l)?;
@@ -113,13 +113,14 @@ impl HasData for Table {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let made = || context(&self.log, self.world.as_ref());
+        WasiCtxView { ctx: self.wasi.get_or_insert_with(made), table: &mut self.table }
     }
 }
 
 /// No arguments, no environment, no directories, none of wasmtime's own network; standard input at its end; what is printed goes into the
 /// log.
-pub(crate) fn context(log: &Arc<Log>, world: Option<&Arc<dyn World>>) -> WasiCtx {
+fn context(log: &Arc<Log>, world: Option<&Arc<dyn World>>) -> WasiCtx {
     let clock = || Clock { start: Instant::now(), world: world.cloned() };
     let mut builder = WasiCtx::builder();
     if let Some(bytes) = world.and_then(|world| world.random()).filter(|bytes| !bytes.is_empty()) {
