@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn configuration(version: u64) -> Configuration {
-        Configuration { version, monitors: Vec::new() }
+        Configuration { version, common: Default::default(), monitors: Vec::new() }
     }
 
     #[test]

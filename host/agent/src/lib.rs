@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 pub mod attempt;
 mod clock;
+mod common;
 mod config;
 mod directory;
 mod disk;

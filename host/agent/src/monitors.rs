@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use sandbox::Plugin;
 use sandbox::bundled::Plugins;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wire::MonitorId;
 use wire::config::{Assignment, Configuration};
-use wire::manner::Manner;
+use wire::manner::{AddressMode, Manner};
 
 use crate::attempt;
+use crate::common::{Common, Config};
 use crate::schedule::{SHORTEST, Wanted};
 
 /// All monitors of one configuration.
@@ -33,7 +34,7 @@ pub(crate) struct Monitor {
     /// Of the assignment.
     pub(crate) digest: String,
     /// How it is run, whatever its check.
-    pub(crate) manner: Manner,
+    pub(crate) manner: Arc<Manner>,
     /// What a run needs.
     pub(crate) work: Result<Work, Broken>,
 }
@@ -44,14 +45,14 @@ pub(crate) struct Work {
     /// What runs.
     pub(crate) plugin: Arc<Plugin>,
     /// With defaults filled in and secrets as references.
-    pub(crate) config: Value,
+    pub(crate) config: Config,
     /// What may be reached.
-    pub(crate) grant: net::Grant,
+    pub(crate) grant: Arc<net::Grant>,
     /// What `config` refers to.
     pub(crate) secrets: BTreeSet<String>,
     /// What the manner refers to, which the plugin has no part in.
     pub(crate) own_secrets: BTreeSet<String>,
-    /// The names that `config` dials.
+    /// The names that `config` dials, for whoever wants each of their addresses.
     pub(crate) targets: Vec<net::Endpoint>,
 }
 
@@ -65,12 +66,16 @@ pub(crate) struct Broken {
 }
 
 /// Prepares every monitor of a configuration, keeping those of `before` that did not change.
-pub(crate) fn prepare(configuration: Configuration, plugins: &Plugins, before: &Monitors) -> Monitors {
-    let prepare = |assignment: Assignment| match before.get(&assignment.id) {
-        Some(kept) if is_same(kept, &assignment) => (assignment.id, kept.clone()),
-        _ => (assignment.id, Arc::new(monitor(assignment, plugins))),
+pub(crate) fn prepare(configuration: &Configuration, plugins: &Plugins, before: &Monitors) -> Monitors {
+    let mut common = Common::of(before);
+    let prepare = |assignment: &Assignment| match before.get(&assignment.id) {
+        Some(kept) if is_same(kept, assignment) => (assignment.id, kept.clone()),
+        _ => {
+            let usual = configuration.common.get(&assignment.check);
+            (assignment.id, Arc::new(monitor(assignment, usual, plugins, &mut common)))
+        }
     };
-    configuration.monitors.into_iter().map(prepare).collect()
+    configuration.monitors.iter().map(prepare).collect()
 }
 
 /// What the schedule needs to know of them.
@@ -91,19 +96,32 @@ fn is_same(kept: &Monitor, assignment: &Assignment) -> bool {
         && kept.timeout == Duration::from_millis(assignment.timeout_ms)
 }
 
-fn monitor(assignment: Assignment, plugins: &Plugins) -> Monitor {
+/// What the monitors of a check have where they do not say otherwise.
+type Usual = Map<String, Value>;
+
+fn monitor(
+    assignment: &Assignment,
+    usual: Option<&Usual>,
+    plugins: &Plugins,
+    common: &mut Common,
+) -> Monitor {
     Monitor {
         id: assignment.id,
         interval: Duration::from_millis(assignment.interval_ms.clamp(SHORTEST, LONGEST)),
         timeout: Duration::from_millis(assignment.timeout_ms),
-        work: work(&assignment, plugins),
-        name: assignment.name,
-        digest: assignment.digest,
-        manner: assignment.manner,
+        work: work(assignment, usual, plugins, common),
+        name: assignment.name.clone(),
+        digest: assignment.digest.clone(),
+        manner: common.manner(&assignment.manner),
     }
 }
 
-fn work(assignment: &Assignment, plugins: &Plugins) -> Result<Work, Broken> {
+fn work(
+    assignment: &Assignment,
+    usual: Option<&Usual>,
+    plugins: &Plugins,
+    common: &mut Common,
+) -> Result<Work, Broken> {
     let Assignment { interval_ms, timeout_ms, .. } = assignment;
     if !(SHORTEST..=LONGEST).contains(interval_ms) {
         return Err(Broken::config(format!("interval: found {interval_ms} ms, expected 1 s to 365 days")));
@@ -116,13 +134,33 @@ fn work(assignment: &Assignment, plugins: &Plugins) -> Result<Work, Broken> {
     let plugin = plugins
         .find(&assignment.check)
         .map_err(|unknown| Broken { code: "plugin.unknown", summary: unknown.to_string() })?;
-    let config = plugin.schema.complete(&assignment.config).map_err(|m| Broken::mistakes(&m))?;
+    let config = whole(&assignment.config, usual);
+    let config = plugin.schema.complete(&config).map_err(|m| Broken::mistakes(&m))?;
     let mut grant = plugin.schema.grant(&config, &assignment.allow).map_err(|m| Broken::mistakes(&m))?;
     grant.resolvers.extend(attempt::name_servers(&assignment.manner));
     let secrets = plugin.schema.secret_names(&config);
     let own_secrets = assignment.manner.secret_names();
-    let targets = attempt::targets(plugin, &config);
-    Ok(Work { plugin: plugin.clone(), config, grant, secrets, own_secrets, targets })
+    let targets = match assignment.manner.address_mode {
+        AddressMode::All => attempt::targets(plugin, &config),
+        AddressMode::Any | AddressMode::First => Vec::new(),
+    };
+    let Value::Object(completed) = &config else {
+        return Err(Broken::config("config: a check takes an object".to_owned()));
+    };
+    let config = common.config(completed, usual);
+    Ok(Work { plugin: plugin.clone(), config, grant: grant.into(), secrets, own_secrets, targets })
+}
+
+/// A configuration with what is usual beneath it.
+fn whole(own: &Value, usual: Option<&Usual>) -> Value {
+    match (own, usual) {
+        (Value::Object(own), Some(usual)) => {
+            let mut whole = usual.clone();
+            whole.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
+            whole.into()
+        }
+        _ => own.clone(),
+    }
 }
 
 impl Broken {
@@ -159,6 +197,21 @@ mod tests {
         }
     }
 
+    fn configuration(monitors: Vec<Assignment>) -> Configuration {
+        Configuration { version: 1, common: Default::default(), monitors }
+    }
+
+    #[test]
+    fn what_a_monitor_says_itself_stands_before_what_is_usual() {
+        let usual = serde_json::json!({"method": "GET", "port": 80});
+        let own = serde_json::json!({"method": "PUT", "url": "/"});
+        assert_eq!(
+            whole(&own, usual.as_object()),
+            serde_json::json!({"method": "PUT", "port": 80, "url": "/"})
+        );
+        assert_eq!((whole(&own, None), whole(&Value::Null, usual.as_object())), (own, Value::Null));
+    }
+
     #[test]
     fn a_bad_monitor_says_the_bound_or_the_name_and_keeps_a_place_in_the_schedule() {
         for (interval, timeout, check, code, text) in [
@@ -169,9 +222,8 @@ mod tests {
             (1_000, 0, "http", "config", "more than 0"),
             (5_000, 1_000, "htp", "plugin.unknown", "htp"),
         ] {
-            let configuration =
-                Configuration { version: 1, monitors: vec![assignment(interval, timeout, check)] };
-            let monitors = prepare(configuration, &Plugins::default(), &Monitors::new());
+            let configuration = configuration(vec![assignment(interval, timeout, check)]);
+            let monitors = prepare(&configuration, &Plugins::default(), &Monitors::new());
             let broken = monitors.values().next().unwrap().work.as_ref().unwrap_err();
             assert_eq!(broken.code, code);
             assert!(broken.summary.contains(text), "{}", broken.summary);
@@ -182,14 +234,13 @@ mod tests {
 
     #[test]
     fn what_did_not_change_is_not_prepared_again() {
-        let configuration = |digest: &str| Configuration {
-            version: 1,
-            monitors: vec![Assignment { digest: digest.into(), ..assignment(5_000, 1_000, "x") }],
+        let configuration = |digest: &str| {
+            configuration(vec![Assignment { digest: digest.into(), ..assignment(5_000, 1_000, "x") }])
         };
         let plugins = Plugins::default();
-        let first = prepare(configuration("a"), &plugins, &Monitors::new());
-        let same = prepare(configuration("a"), &plugins, &first);
-        let changed = prepare(configuration("b"), &plugins, &same);
+        let first = prepare(&configuration("a"), &plugins, &Monitors::new());
+        let same = prepare(&configuration("a"), &plugins, &first);
+        let changed = prepare(&configuration("b"), &plugins, &same);
         let id = MonitorId(Uuid::from_u128(1));
         assert!(Arc::ptr_eq(&first[&id], &same[&id]));
         assert!(!Arc::ptr_eq(&same[&id], &changed[&id]));

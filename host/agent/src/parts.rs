@@ -192,8 +192,8 @@ async fn prepare(
     prepared: &watch::Sender<Arc<Monitors>>,
 ) {
     loop {
-        // It stays until it is in use: a panic on the way begins with it again.
-        if let Some(configuration) = configuration.clone() {
+        // It stays until it is in use: a panic on the way begins with it again. It is large, so no longer than that.
+        if let Some(configuration) = &*configuration {
             failpoint::hit("agent.prepare");
             let version = configuration.version;
             let before = prepared.borrow().clone();
@@ -202,6 +202,7 @@ async fn prepare(
             tracing::info!(version, monitors = monitors.len(), broken, "configuration in use");
             prepared.send_replace(Arc::new(monitors));
         }
+        *configuration = None;
         *configuration = configurations.recv().await;
         if configuration.is_none() {
             // Whoever waits for configurations ended, and the agent is about to notice.

@@ -187,7 +187,7 @@ impl Runner {
         };
         let job = Job {
             monitor: monitor.name.clone(),
-            config: work.config.clone(),
+            config: work.config.text(),
             attempt: number,
             timeout: monitor.timeout,
             grant: work.grant.clone(),

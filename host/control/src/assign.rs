@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use wire::config::{Assignment, Configuration};
 use wire::{AgentId, MonitorId};
 
+use crate::common::{self, Common};
 use crate::monitors::Monitor;
 
 /// An enrolled agent that may be chosen.
@@ -29,6 +30,8 @@ pub(crate) struct Placement {
     /// Among whom it was chosen: the same choice of the same monitors is the same placement.
     pub among: Choice,
     runs: BTreeMap<AgentId, Vec<MonitorId>>,
+    /// What those that run have in common.
+    pub common: Common,
 }
 
 impl Placement {
@@ -58,8 +61,10 @@ pub(crate) fn choice(agents: impl IntoIterator<Item = Candidate>) -> Choice {
 
 /// Places every monitor: at each location on one of those who may be chosen there.
 pub(crate) fn place<'a>(monitors: impl IntoIterator<Item = &'a Monitor>, among: Choice) -> Placement {
+    let monitors: Vec<_> = monitors.into_iter().filter(|m| m.spec.enabled).collect();
+    let common = common::of(monitors.iter().copied());
     let mut runs = BTreeMap::<AgentId, Vec<MonitorId>>::new();
-    for monitor in monitors.into_iter().filter(|m| m.spec.enabled) {
+    for monitor in monitors {
         for location in &monitor.spec.locations {
             let agents = among.get(location).into_iter().flatten();
             if let Some(agent) = agents.max_by_key(|id| (weight(monitor.id, **id), **id)) {
@@ -67,7 +72,7 @@ pub(crate) fn place<'a>(monitors: impl IntoIterator<Item = &'a Monitor>, among: 
             }
         }
     }
-    Placement { among, runs }
+    Placement { among, runs, common }
 }
 
 fn weight(monitor: MonitorId, agent: AgentId) -> [u8; 8] {
@@ -79,25 +84,34 @@ fn weight(monitor: MonitorId, agent: AgentId) -> [u8; 8] {
 pub(crate) fn configuration<'a>(
     version: u64,
     monitors: impl IntoIterator<Item = &'a Monitor>,
+    common: &Common,
 ) -> (Configuration, String) {
-    let monitors: Vec<_> = monitors.into_iter().map(assignment).collect();
-    let bytes = serde_json::to_vec(&monitors).expect("maps of an assignment have text keys");
-    (Configuration { version, monitors }, format!("\"{}\"", hex::encode(&Sha256::digest(bytes)[..16])))
+    let monitors: Vec<_> = monitors.into_iter().collect();
+    let common = common::usable(common, &monitors);
+    let monitors: Vec<_> = monitors.into_iter().map(|monitor| assignment(monitor, &common)).collect();
+    let bytes = serde_json::to_vec(&(&common, &monitors)).expect("maps of an assignment have text keys");
+    let etag = format!("\"{}\"", hex::encode(&Sha256::digest(bytes)[..16]));
+    (Configuration { version, common, monitors }, etag)
 }
 
-/// About how many bytes an agent is told that has to run everything at a location.
+/// How many bytes an agent is told that has to run everything at a location.
 pub(crate) fn sizes<'a>(monitors: impl IntoIterator<Item = &'a Monitor>) -> BTreeMap<&'a str, usize> {
-    let mut sizes = BTreeMap::new();
-    for monitor in monitors.into_iter().filter(|m| m.spec.enabled) {
-        let bytes = serde_json::to_vec(&assignment(monitor)).expect("maps of an assignment have text keys");
+    let monitors: Vec<_> = monitors.into_iter().filter(|m| m.spec.enabled).collect();
+    let common = common::of(monitors.iter().copied());
+    let mut here = BTreeMap::<_, Vec<_>>::new();
+    for monitor in monitors {
         for location in &monitor.spec.locations {
-            *sizes.entry(location.as_str()).or_insert(AROUND) += bytes.len() + 1;
+            here.entry(location.as_str()).or_default().push(monitor);
         }
     }
-    sizes
+    let size = |monitors| {
+        let (configuration, _) = configuration(u64::MAX, monitors, &common);
+        serde_json::to_vec(&configuration).expect("maps of an assignment have text keys").len()
+    };
+    here.into_iter().map(|(location, monitors)| (location, size(monitors))).collect()
 }
 
-fn assignment(monitor: &Monitor) -> Assignment {
+fn assignment(monitor: &Monitor, common: &Common) -> Assignment {
     let spec = &monitor.spec;
     Assignment {
         id: monitor.id,
@@ -105,16 +119,13 @@ fn assignment(monitor: &Monitor) -> Assignment {
         check: spec.check.clone(),
         interval_ms: monitor.interval_ms,
         timeout_ms: monitor.timeout_ms,
-        config: spec.config.clone(),
+        config: common::without(&spec.config, common.get(&spec.check)),
         allow: spec.allow.clone(),
         manner: monitor.manner.clone(),
         labels: spec.labels.clone(),
         digest: monitor.digest(),
     }
 }
-
-/// Bytes around the monitors of a configuration.
-const AROUND: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -167,9 +178,24 @@ mod tests {
     #[test]
     fn the_tag_changes_with_the_monitors_and_not_with_the_version() {
         let mut m = monitor(1, "m", &["dc1"]);
-        let (_, tag) = configuration(1, [&m]);
-        assert_eq!(configuration(2, [&m]).1, tag);
+        let (_, tag) = configuration(1, [&m], &Common::new());
+        assert_eq!(configuration(2, [&m], &Common::new()).1, tag);
         m.interval_ms += 1;
-        assert_ne!(configuration(1, [&m]).1, tag);
+        assert_ne!(configuration(1, [&m], &Common::new()).1, tag);
+    }
+
+    #[test]
+    fn what_monitors_share_is_told_once_and_an_agent_is_told_as_much_as_its_location_counts() {
+        let mut monitors: Vec<_> = (0..100).map(|n| monitor(n, "m", &["dc1"])).collect();
+        for (n, monitor) in monitors.iter_mut().enumerate() {
+            monitor.spec.config =
+                serde_json::json!({"url": format!("http://{n}/"), "body": "x".repeat(10_000)});
+        }
+        let (told, _) = configuration(u64::MAX, &monitors, &common::of(&monitors));
+        assert_eq!(told.common["http"]["body"].as_str().map(str::len), Some(10_000));
+        assert_eq!(told.monitors[7].config, serde_json::json!({"url": "http://7/"}));
+        let bytes = serde_json::to_vec(&told).unwrap().len();
+        assert_eq!(sizes(&monitors), BTreeMap::from([("dc1", bytes)]));
+        assert!(bytes < 100_000, "{bytes}");
     }
 }

@@ -10,6 +10,7 @@ mod api;
 mod assign;
 mod checks;
 mod clock;
+mod common;
 mod control;
 mod error;
 mod events;

@@ -62,13 +62,19 @@ impl Network {
     }
 
     /// The same, going its own way.
-    pub fn session_by(&self, route: Route, grant: Grant, budget: Budget, deadline: Instant) -> Session {
+    pub fn session_by(
+        &self,
+        route: Route,
+        grant: impl Into<Arc<Grant>>,
+        budget: Budget,
+        deadline: Instant,
+    ) -> Session {
         let tally = Tally { limit: budget.received, ..Tally::default() };
         let run = Run {
             shared: self.shared.clone(),
             resolver: Resolver::of(&route),
             route,
-            grant,
+            grant: grant.into(),
             budget,
             deadline,
             started: Instant::now(),
@@ -175,7 +181,7 @@ pub(crate) struct Run {
     /// That of the route's name servers, where it names some.
     pub(crate) resolver: Option<Result<Resolver, Error>>,
     pub(crate) route: Route,
-    pub(crate) grant: Grant,
+    pub(crate) grant: Arc<Grant>,
     pub(crate) budget: Budget,
     pub(crate) deadline: Instant,
     pub(crate) started: Instant,

@@ -106,13 +106,10 @@ async fn once(args: Args) -> Result<Made, Failure> {
         .map_err(|mistake| Failure::text(exit::DATA, mistake))?;
     let place = |at: &str| document.as_ref().map(|d| d.place(at));
     match job(&plugin, &written, &manner, &args).await {
-        Ok(job) => {
+        Ok((job, targets)) => {
             let report = match &args.trace {
                 Some(path) => traced(&sandbox, &plugin, job, path).await?,
-                None => {
-                    let targets = attempt::targets(&plugin, &job.config);
-                    Attempts::new(sandbox).make(&plugin, job, &manner, &targets).await
-                }
+                None => Attempts::new(sandbox).make(&plugin, job, &manner, &targets).await,
             };
             Ok(Made::of(report, &plugin.digest))
         }
@@ -166,13 +163,13 @@ fn manner(args: &Args) -> Result<Manner, Failure> {
     })
 }
 
-/// What to run.
+/// What to run, and the names that it dials.
 async fn job(
     plugin: &Arc<Plugin>,
     written: &serde_json::Value,
     manner: &Manner,
     args: &Args,
-) -> Result<Job, Refusal> {
+) -> Result<(Job, Vec<net::Endpoint>), Refusal> {
     let config = plugin.schema.complete(written)?;
     let allow: Vec<String> = args.allow.iter().map(ToString::to_string).collect();
     let mut grant = plugin.schema.grant(&config, &allow)?;
@@ -184,16 +181,17 @@ async fn job(
     }
     let own = secrets(manner.secret_names())?;
     let secrets = secrets(plugin.schema.secret_names(&config))?;
-    Ok(Job {
+    let job = Job {
         monitor: plugin.description.name.clone(),
-        config,
+        config: config.to_string(),
         attempt: 1,
         timeout: args.timeout,
-        grant,
+        grant: grant.into(),
         route: attempt::route(manner, &own),
         secrets,
         limits: Limits::default(),
-    })
+    };
+    Ok((job, attempt::targets(plugin, &config)))
 }
 
 /// Loopback is open to a person at this machine.

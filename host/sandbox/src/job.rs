@@ -1,8 +1,7 @@
 //! What goes into a run and what comes out of it, both plain data: the sandbox could live in another process.
 
+use std::sync::Arc;
 use std::time::Duration;
-
-use serde_json::Value;
 
 use crate::limits::Limits;
 use crate::log::Level;
@@ -14,14 +13,14 @@ use crate::verdict::{Fault, Verdict};
 pub struct Job {
     /// The monitor's name, for messages.
     pub monitor: String,
-    /// The configuration, completed by [`Schema::complete`](crate::Schema::complete).
-    pub config: Value,
+    /// The configuration, completed by [`Schema::complete`](crate::Schema::complete), as the JSON text that the plugin reads.
+    pub config: String,
     /// Which attempt at the same planned time this is, from 1.
     pub attempt: u32,
     /// When the host's own operations give up; the run is ended [`Limits::grace`] later.
     pub timeout: Duration,
     /// What may be reached.
-    pub grant: net::Grant,
+    pub grant: Arc<net::Grant>,
     /// How it is gone to.
     pub route: net::Route,
     /// The secrets that the configuration names, with their bytes.

@@ -39,19 +39,6 @@ impl Sandbox {
         job: Job,
         world: impl FnOnce(net::Session) -> Arc<dyn World>,
     ) -> Report {
-        let config = job.config.to_string();
-        self.run_text(plugin, job, config, world).await
-    }
-
-    /// The same with a configuration as text in place of the job's, whatever it says: for who tests what a plugin does with one that
-    /// no schema has looked at.
-    pub async fn run_text(
-        &self,
-        plugin: &Plugin,
-        job: Job,
-        config: String,
-        world: impl FnOnce(net::Session) -> Arc<dyn World>,
-    ) -> Report {
         let started = Instant::now();
         let Ok(_slot) = self.inner.slots.try_acquire() else { return Report::fault(Fault::Exhausted) };
         let deadline = tokio::time::Instant::now() + job.timeout;
@@ -60,7 +47,7 @@ impl Sandbox {
         let world = world(session);
         let mut store = self.store(&limits, Some(Arc::clone(&world)), job.secrets);
         let context = wit::Context {
-            config,
+            config: job.config,
             budget_ms: u32::try_from(job.timeout.as_millis()).unwrap_or(u32::MAX),
             attempt: job.attempt,
             monitor: job.monitor,

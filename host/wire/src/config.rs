@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::MonitorId;
 use crate::manner::Manner;
@@ -14,6 +14,10 @@ use crate::manner::Manner;
 pub struct Configuration {
     /// Grows with every change.
     pub version: u64,
+    /// By check, members of the configuration that its monitors have where they do not say otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, Object>)]
+    pub common: BTreeMap<String, Map<String, Value>>,
     /// The monitors that this agent runs.
     pub monitors: Vec<Assignment>,
 }
@@ -31,7 +35,7 @@ pub struct Assignment {
     pub interval_ms: u64,
     /// Milliseconds from resolve to verdict; below the interval.
     pub timeout_ms: u64,
-    /// The plugin's configuration; secrets as `{"$secret": name}`.
+    /// The plugin's configuration without what is in `common`; secrets as `{"$secret": name}`.
     #[schema(value_type = Object)]
     pub config: Value,
     /// Targets beside those that `config` names: "host", "host:port", "*.example.com:443", "10.0.0.0/8", "10.0.0.0/8:5432".

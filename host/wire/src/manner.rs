@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a monitor is run. Everything has a default that is as if nobody had said anything, so that what an older control plane sent
 /// or an older agent keeps reads the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Manner {
     /// Further attempts after one that is down.
@@ -56,7 +56,7 @@ impl Manner {
 }
 
 /// Which addresses of a name are used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IpFamily {
     /// Both, IPv6 first, in turns (RFC 8305).
@@ -69,7 +69,7 @@ pub enum IpFamily {
 }
 
 /// How many addresses of a name are used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AddressMode {
     /// The first that answers.
@@ -82,7 +82,7 @@ pub enum AddressMode {
 }
 
 /// An HTTP proxy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proxy {
     /// "http://host:port", without user and password.
@@ -96,7 +96,7 @@ pub struct Proxy {
 }
 
 /// How TLS is spoken where the check does not say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// Certificate authorities instead of the system's: PEM text, or the path of a PEM file on the agent. Default: the system's.
@@ -138,7 +138,7 @@ impl Default for Tls {
 }
 
 /// A text, or a secret in its place: `{"$secret": name}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum Text {
     /// As it stands.

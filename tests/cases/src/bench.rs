@@ -102,10 +102,10 @@ impl Bench {
         let targets = attempt::targets(plugin, &config);
         let job = Job {
             monitor: "case".into(),
-            config,
+            config: config.to_string(),
             attempt: 1,
             timeout: case.timeout(),
-            grant,
+            grant: grant.into(),
             route,
             secrets,
             limits: Limits::default(),

@@ -37,7 +37,7 @@ pub(crate) async fn try_on(run: &Run, subject: &Subject) -> Outcome {
             job.secrets.insert(name.as_str(), secret.clone().into_bytes());
         }
         if run.nothing_granted {
-            job.grant = net::Grant::default();
+            job.grant = std::sync::Arc::default();
         }
         let shown = subject.run(job, &run.world).await;
         // A check that broke has met whatever was there.

@@ -51,10 +51,10 @@ impl Subject {
         }
         Job {
             monitor: "conformance".to_owned(),
-            config: config.clone(),
+            config: config.to_string(),
             attempt: 1,
             timeout,
-            grant: self.plugin.schema.grant(config, &[]).unwrap_or_default(),
+            grant: self.plugin.schema.grant(config, &[]).unwrap_or_default().into(),
             route: net::Route::default(),
             secrets,
             limits: Limits::default(),
@@ -63,7 +63,7 @@ impl Subject {
 
     /// A run in a scripted world.
     pub(crate) async fn run(&self, job: Job, script: &Script) -> Shown {
-        let world = Scripted::new(script.clone(), job.grant.clone(), job.timeout);
+        let world = Scripted::new(script.clone(), net::Grant::clone(&job.grant), job.timeout);
         let played = world.clone();
         let report = self.sandbox.run_in(&self.plugin, job, |_| Arc::new(played)).await;
         Shown { report, seen: world.seen() }
@@ -71,9 +71,9 @@ impl Subject {
 
     /// A run with a configuration that no schema has looked at, in a world that reaches nothing.
     pub(crate) async fn run_text(&self, text: &str) -> Verdict {
-        let job = Job { secrets: Secrets::new(), ..self.job(&Value::Null, BUDGET) };
+        let job = Job { config: text.to_owned(), secrets: Secrets::new(), ..self.job(&Value::Null, BUDGET) };
         let world = Scripted::new(Script::default(), net::Grant::default(), BUDGET);
-        self.sandbox.run_text(&self.plugin, job, text.to_owned(), |_| Arc::new(world)).await.verdict
+        self.sandbox.run_in(&self.plugin, job, |_| Arc::new(world)).await.verdict
     }
 }
 

@@ -233,7 +233,7 @@ fn is_denied(path: &Path) -> Result<(), Failed> {
             let granted = plugin.schema.grant(&config, &[]).unwrap();
             for grant in [net::Grant::default(), granted] {
                 let mut job = picket_hostile::job(config.clone(), Duration::from_secs(5));
-                job.grant = grant;
+                job.grant = grant.into();
                 for name in plugin.schema.secret_names(&config) {
                     job.secrets.insert(name, b"hunter22".to_vec());
                 }

@@ -52,10 +52,10 @@ pub struct Guest<'a> {
 pub fn job(config: Value, timeout: Duration) -> Job {
     Job {
         monitor: "test".to_owned(),
-        config,
+        config: config.to_string(),
         attempt: 1,
         timeout,
-        grant: net::Grant::default(),
+        grant: Arc::default(),
         route: net::Route::default(),
         secrets: Secrets::new(),
         limits: Limits::default(),

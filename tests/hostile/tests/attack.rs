@@ -212,7 +212,7 @@ async fn lateness(sandbox: &Sandbox, quiet: &Arc<Plugin>, attacker: &Arc<Plugin>
             loop {
                 let job = Job {
                     attempt: port.into(),
-                    grant: grant.clone(),
+                    grant: grant.clone().into(),
                     ..job(json!({}), Duration::from_millis(400))
                 };
                 let report = sandbox.run(&attacker, job).await;

@@ -62,7 +62,7 @@ async fn a_peer_that_never_answers_is_a_timeout_that_the_guest_hears_of() {
     );
     let (sandbox, plugin) = load(Guest { imports, items: &items, run: &run, ..Guest::default() }).await;
     let grant = plugin.schema.grant(&json!({}), &[format!("127.0.0.1:{port}")]).unwrap();
-    let report = sandbox.run(&plugin, Job { grant, ..job(json!({}), MOMENT) }).await;
+    let report = sandbox.run(&plugin, Job { grant: grant.into(), ..job(json!({}), MOMENT) }).await;
     assert_eq!(summary(&report), "fine", "{report:?}");
     assert!(report.duration >= Duration::from_millis(500), "{report:?}");
     assert!(report.spent.cpu < Duration::from_millis(200), "waiting is not computing: {report:?}");

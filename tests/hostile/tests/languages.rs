@@ -128,7 +128,7 @@ impl Field {
         let job = Job {
             monitor: host.to_owned(),
             attempt: self.port.into(),
-            grant,
+            grant: grant.into(),
             ..job(json!({}), Duration::from_secs(10))
         };
         self.sandbox.run(plugin, job).await

@@ -80,7 +80,7 @@ async fn what_no_agent_could_take_at_once_is_refused_with_the_location() {
     let dir = tempfile::tempdir().unwrap();
     let plane = Plane::start(dir.path()).await;
     let large = |name: &str, location: &str| {
-        let config = json!({"url": "http://a/", "body": "x".repeat(wire::BODY_LIMIT / 3)});
+        let config = json!({"url": "http://a/", "body": name.repeat(wire::BODY_LIMIT / 3)});
         json!({"name": name, "check": "http", "locations": [location], "config": config})
     };
     plane.apply(json!([large("a", "dc1"), large("b", "dc1")])).await;

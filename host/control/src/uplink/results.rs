@@ -31,7 +31,7 @@ impl Control {
         // The placement first: monitors that it names and that are gone since are left out.
         let (placement, registry) = (self.placement(), self.registry());
         let monitors = placement.of(agent).iter().filter_map(|id| registry.monitor(*id));
-        assign::configuration(registry.version, monitors)
+        assign::configuration(registry.version, monitors, &placement.common)
     }
 
     /// Stores a batch. The answer comes after it is on disk.

@@ -6,6 +6,7 @@ mod record;
 mod replay;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -115,10 +116,10 @@ impl Trace {
         }
         Job {
             monitor: self.monitor.clone(),
-            config: self.config.clone(),
+            config: self.config.to_string(),
             attempt: self.attempt,
             timeout: Duration::from_millis(self.timeout_ms),
-            grant: net::Grant::default(),
+            grant: Arc::default(),
             route: net::Route::default(),
             secrets,
             limits: crate::Limits::default(),

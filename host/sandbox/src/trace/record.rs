@@ -50,7 +50,7 @@ impl Sandbox {
             monitor: job.monitor.clone(),
             attempt: job.attempt,
             timeout_ms: u64::try_from(job.timeout.as_millis()).unwrap_or(u64::MAX),
-            config: job.config.clone(),
+            config: serde_json::from_str(&job.config).unwrap_or_else(|_| Value::from(job.config.as_str())),
             random: STANDARD.encode(&random),
             calls: Vec::new(),
             measured: Measured::default(),

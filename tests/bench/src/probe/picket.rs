@@ -61,10 +61,10 @@ fn job(plugin: &Plugin, config: &Value) -> Result<Job> {
     let grant = plugin.schema.grant(&config, &[]).map_err(mistakes)?;
     Ok(Job {
         monitor: "bench".to_owned(),
-        config,
+        config: config.to_string(),
         attempt: 1,
         timeout: Duration::from_secs(10),
-        grant,
+        grant: grant.into(),
         route: net::Route::default(),
         secrets: Secrets::new(),
         limits: Limits::default(),

@@ -153,7 +153,7 @@ pub(super) async fn replay(subject: &Subject) -> Found {
     for config in &subject.good_examples() {
         for script in worlds() {
             let job = subject.job(config, BUDGET);
-            let world = Scripted::new(script, job.grant.clone(), job.timeout);
+            let world = Scripted::new(script, net::Grant::clone(&job.grant), job.timeout);
             let recorded = subject.sandbox.record(&subject.plugin, job, |_| Arc::new(world)).await;
             let trace = match recorded {
                 Ok((_, trace)) => trace,

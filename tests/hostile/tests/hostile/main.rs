@@ -287,7 +287,8 @@ async fn denied(host: &str, allow: &[&str]) -> (String, Report) {
         load(Guest { imports: CONNECT, items: &items, run: &run, ..Guest::default() }).await;
     let allow: Vec<_> = allow.iter().map(ToString::to_string).collect();
     let grant = plugin.schema.grant(&json!({}), &allow).unwrap();
-    let report = sandbox.run(&plugin, Job { grant, ..job(json!({}), Duration::from_secs(5)) }).await;
+    let report =
+        sandbox.run(&plugin, Job { grant: grant.into(), ..job(json!({}), Duration::from_secs(5)) }).await;
     match report.verdict.clone() {
         Verdict::Failure(Failure::Denied(text)) => (text, report),
         other => panic!("{other:?}"),
@@ -329,7 +330,8 @@ async fn a_metadata_address_is_denied_even_when_the_monitor_grants_it() {
             load(Guest { imports: CONNECT, items: &items, run: &run, ..Guest::default() }).await
         };
         let grant = plugin.schema.grant(&json!({}), &[allow.to_owned()]).unwrap();
-        let report = sandbox.run(&plugin, Job { grant, ..job(json!({}), Duration::from_secs(5)) }).await;
+        let report =
+            sandbox.run(&plugin, Job { grant: grant.into(), ..job(json!({}), Duration::from_secs(5)) }).await;
         assert!(matches!(report.verdict, Verdict::Failure(Failure::Denied(_))), "{host}: {report:?}");
         assert_eq!(report.measured.remote, None, "{host}");
     }

@@ -110,8 +110,12 @@ async fn a_name_that_is_rebound_is_never_followed() {
         };
         let grant = plugin.schema.grant(&json!({}), &["*.test".to_owned()]).unwrap();
         let before = zone.asked();
-        let job =
-            Job { monitor: target, attempt: free.into(), grant, ..job(json!({}), Duration::from_secs(10)) };
+        let job = Job {
+            monitor: target,
+            attempt: free.into(),
+            grant: grant.into(),
+            ..job(json!({}), Duration::from_secs(10))
+        };
         let report = sandbox.run(plugin, job).await;
         match Door::attempt(&report.verdict) {
             Attempt::Reached => got_through += 1,

@@ -48,7 +48,9 @@ async fn run_against(peer: SocketAddr, items: &str, run: &str, timeout: Duration
     let plugin = sandbox.load(&guest.component()).await.unwrap();
     let allow = [peer.to_string(), "*.example".to_owned()];
     let grant = plugin.schema.grant(&json!({}), &allow).unwrap();
-    sandbox.run(&plugin, Job { grant, attempt: peer.port().into(), ..job(json!({}), timeout) }).await
+    sandbox
+        .run(&plugin, Job { grant: grant.into(), attempt: peer.port().into(), ..job(json!({}), timeout) })
+        .await
 }
 
 /// A peer that treats each of its connections like that, and closes it when the other side does.

@@ -85,7 +85,7 @@ impl Field {
         let job = Job {
             monitor: target.to_owned(),
             attempt: port.into(),
-            grant,
+            grant: grant.into(),
             ..job(json!({}), Duration::from_secs(10))
         };
         let report = self.sandbox.run(plugin, job).await;
