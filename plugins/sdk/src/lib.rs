@@ -107,7 +107,7 @@ macro_rules! check {
             }
 
             #[allow(dead_code)]
-            const RULES: &[fn(&$config) -> Result<(), $crate::Stop>] = &[$($validate)?];
+            const RULES: &[$crate::Rule<$config>] = &[$($validate)?];
 
             #[allow(dead_code)]
             const ABOUT: $crate::About = $crate::About {
@@ -154,9 +154,13 @@ macro_rules! check {
     };
 }
 
+/// What no schema can say of a configuration. For [`check!`] only.
+#[doc(hidden)]
+pub type Rule<C> = fn(&C) -> Result<(), Stop>;
+
 /// Reads the configuration and asks the check's own rules. For [`check!`] only.
 #[doc(hidden)]
-pub fn validate<C>(given: &str, rules: &[fn(&C) -> Result<(), Stop>]) -> Result<(), Vec<Mistake>>
+pub fn validate<C>(given: &str, rules: &[Rule<C>]) -> Result<(), Vec<Mistake>>
 where
     C: serde::de::DeserializeOwned,
 {

@@ -6,6 +6,7 @@ use sdk::regex::Pattern;
 use sdk::{Failure, Patterns, Stop};
 
 use crate::config::{Config, Groups, Step};
+use crate::expectation::Expectations;
 use crate::met::Hit;
 use crate::template::Captures;
 
@@ -24,7 +25,7 @@ impl Regexes {
         let mut patterns = Patterns::default();
         let mut read = BTreeMap::new();
         for (step, Step { expect, .. }) in config.steps().iter().enumerate() {
-            for (place, within, text) in expect.iter().flat_map(|expect| expect.regexes()) {
+            for (place, within, text) in expect.iter().flat_map(Expectations::regexes) {
                 let at = format!("{}{within}", config.pointer(step));
                 // `^` and `$` at the ends of lines, whichever way they end.
                 if let Some(pattern) = patterns.with_flags("(?mR)", at, text) {
