@@ -42,7 +42,7 @@ pub(crate) struct Config {
     pub dbname: Option<String>,
     /// `disable`: no TLS; `require` (default): TLS without knowing the server; `verify-ca`: TLS with a trusted certificate,
     /// whatever its name; `verify-full`: TLS with a trusted certificate that carries the name `host`. Only the last two ask the
-    /// authorities of the monitor's `tls.ca`. As in libpq, whose `allow` and `prefer` are missing because they protect nothing.
+    /// authorities of the monitor's `tls.ca`; whether they trust the server, the attribute `tls.verified` says always. As in libpq, whose `allow` and `prefer` are missing because they protect nothing.
     pub sslmode: Option<SslMode>,
     /// Whether the login is tied to the TLS session (SCRAM-SHA-256-PLUS, tls-server-end-point), so that nobody in between can
     /// pass it on: `prefer` (default): where the server offers it; `require`: down without it; `disable`: for servers behind

@@ -68,7 +68,7 @@ fn one(config: &Config, exclude: &Exclude, target: &Target, time: Time) -> Resul
         }
     };
     session.close();
-    Ok(outcome.attribute("server_version", session.server_version()))
+    Ok(session.tell(outcome))
 }
 
 fn two(config: &Config, primary: &Target, standby: &Target, time: Time) -> Result<Outcome, Stop> {
@@ -77,7 +77,7 @@ fn two(config: &Config, primary: &Target, standby: &Target, time: Time) -> Resul
     let outcome = pair::judge(config, &pair::observe(config, &mut first, &mut second)?)?;
     first.close();
     second.close();
-    Ok(outcome.attribute("server_version", first.server_version()))
+    Ok(first.tell(outcome))
 }
 
 /// Says which of the two ends could not be asked.

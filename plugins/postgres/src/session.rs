@@ -22,8 +22,18 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     pub(crate) inbox: Inbox,
     server_version: String,
+    tls: Option<Tls>,
     role: String,
     time: Time,
+}
+
+/// What the handshake told, whether or not `sslmode` asked for it.
+#[derive(Clone, Debug)]
+struct Tls {
+    /// "1.2", "1.3".
+    version: String,
+    /// The first reason not to trust the server's certificate.
+    defect: Option<String>,
 }
 
 /// When the run began and how long it may take.
@@ -38,11 +48,12 @@ impl Session {
     pub(crate) fn open(target: &Target, time: Time) -> Result<Session, Stop> {
         let to = Endpoint { host: target.host.clone(), port: target.port };
         let connection = tcp::connect(&to, Family::Any)?;
-        let binding = secure(&connection, target)?;
+        let (binding, tls) = secure(&connection, target)?;
         let mut session = Session {
             connection,
             inbox: Inbox::default(),
             server_version: String::new(),
+            tls,
             role: target.user.clone(),
             time,
         };
@@ -119,9 +130,12 @@ impl Session {
         self.time.begun.elapsed().as_secs_f64()
     }
 
-    /// "15.7 (Debian 15.7-0+deb12u1)".
-    pub(crate) fn server_version(&self) -> &str {
-        &self.server_version
+    /// The outcome with what is known about the server beside the verdict.
+    pub(crate) fn tell(&self, outcome: Outcome) -> Outcome {
+        let outcome = outcome.attribute("server_version", &self.server_version);
+        let Some(Tls { version, defect }) = &self.tls else { return outcome };
+        let verified = defect.as_ref().map_or("yes".to_owned(), |defect| format!("no: {defect}"));
+        outcome.attribute("tls.version", version).attribute("tls.verified", verified)
     }
 
     /// The first number of the version, which decides what there is to ask; none where the server does not say.
@@ -160,9 +174,9 @@ impl Session {
 }
 
 /// The SSLRequest dialogue and the handshake, as `sslmode` says; what a login may be tied to.
-fn secure(connection: &Connection, target: &Target) -> Result<Binding, Stop> {
+fn secure(connection: &Connection, target: &Target) -> Result<(Binding, Option<Tls>), Stop> {
     let trust = match target.sslmode {
-        SslMode::Disable => return Ok(Binding::NoTls),
+        SslMode::Disable => return Ok((Binding::NoTls, None)),
         SslMode::Require | SslMode::VerifyCa => tls::Trust::Unverified,
         SslMode::VerifyFull => tls::Trust::Required,
     };
@@ -178,15 +192,16 @@ fn secure(connection: &Connection, target: &Target) -> Result<Binding, Stop> {
     }
     let options = tls::Options { trust, ..tls::Options::default() };
     let session = connection.secure(&options).at("tls")?;
+    let defects = session.verified().err().unwrap_or_default();
     if target.sslmode == SslMode::VerifyCa
-        && let Err(defects) = session.verified()
-        && let Some(defect) = defects.into_iter().find(|defect| defect.code != WRONG_NAME)
+        && let Some(defect) = defects.iter().find(|defect| defect.code != WRONG_NAME)
     {
         let code = format!("tls.{}", defect.code.replace('-', "_"));
         let summary = format!("{}:{} cannot be trusted: {}", target.host, target.port, defect.message);
         return Err(Outcome::down(code, summary).into());
     }
-    Ok(binding::of(&session))
+    let defect = defects.into_iter().next().map(|defect| defect.message);
+    Ok((binding::of(&session), Some(Tls { version: session.version(), defect })))
 }
 
 /// The oldest version whose functions are asked.
