@@ -176,7 +176,9 @@ fn launch(kind: &str, settings: &Value, authority: &Authority) -> Result<Server,
         "client" => {
             let authority = match text("of") {
                 None | Some("us") => authority,
-                Some("somebody") => &Authority::new().map_err(|error| error.to_string())?,
+                Some("somebody") => {
+                    &Authority::called("Somebody else's").map_err(|error| error.to_string())?
+                }
                 Some(other) => return Err(format!("of: found {other}, write us or somebody")),
             };
             let identity = authority.issue_client().map_err(said)?;

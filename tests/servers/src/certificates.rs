@@ -106,13 +106,19 @@ pub struct Authority {
 impl Authority {
     /// A fresh one with fresh keys.
     pub fn new() -> Result<Authority, Error> {
+        Authority::called("Picket test")
+    }
+
+    /// The same of another name, for who is somebody else: a signature that does not fit the name leaves OpenSSL 3.0 with an error that
+    /// nginx finds in a handshake that arrives in parts, and resets.
+    pub fn called(name: &str) -> Result<Authority, Error> {
         let now = SystemTime::now();
         let root = CertifiedIssuer::self_signed(
-            authority("Picket test root", now, now + YEARS)?,
+            authority(&format!("{name} root"), now, now + YEARS)?,
             KeyPair::generate()?,
         )?;
         let intermediate = CertifiedIssuer::signed_by(
-            authority("Picket test intermediate", now, now + YEARS)?,
+            authority(&format!("{name} intermediate"), now, now + YEARS)?,
             KeyPair::generate()?,
             &root,
         )?;
