@@ -120,8 +120,9 @@ pub fn route(manner: &Manner, secrets: &Secrets) -> net::Route {
         Text::Secret { secret } => Zeroizing::new(secrets.bytes(secret).unwrap_or_default().to_vec()),
     };
     let pem = |text: &Text| match text {
-        Text::Plain(path) if !path.contains("-----BEGIN") => net::Pem::File(path.clone()),
-        text => net::Pem::Text(bytes(text)),
+        Text::Plain(text) => net::Pem::said(text),
+        // Whatever it holds, a secret is no file's name: names are told.
+        secret => net::Pem::Text(bytes(secret)),
     };
     let wire::manner::Tls { ca, cert, key, server_name, verify, min_version, max_version } = &manner.tls;
     net::Route {
@@ -141,7 +142,7 @@ pub fn route(manner: &Manner, secrets: &Secrets) -> net::Route {
             Some(net::Proxy { at: endpoint(&proxy.url)?, credentials })
         }),
         tls: net::Tls {
-            ca: ca.as_ref().map(|ca| String::from_utf8_lossy(&bytes(ca)).into_owned()),
+            ca: ca.as_ref().map(pem),
             identity: cert
                 .as_ref()
                 .zip(key.as_ref())
@@ -194,6 +195,19 @@ mod tests {
         assert!(matches!(&identity.certificates, net::Pem::File(path) if path == "/cert.pem"));
         assert!(matches!(&identity.key, net::Pem::Text(text) if text.starts_with(b"-----BEGIN")));
         assert!(!format!("{route:?}").contains("hunter22"));
+    }
+
+    #[test]
+    fn a_secret_is_never_the_name_of_a_file() {
+        let mut secrets = Secrets::new();
+        secrets.insert("word", b"/etc/hunter22".to_vec());
+        let secret = json!({"$secret": "word"});
+        let said = json!({"tls": {"ca": secret, "cert": secret, "key": secret}});
+        let tls = route(&manner(said), &secrets).tls;
+        let identity = tls.identity.unwrap();
+        for pem in [tls.ca.unwrap(), identity.certificates, identity.key] {
+            assert!(matches!(pem, net::Pem::Text(text) if text.as_slice() == b"/etc/hunter22"));
+        }
     }
 
     #[test]

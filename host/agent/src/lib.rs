@@ -57,6 +57,9 @@ pub struct Settings {
     pub setup_token: Option<String>,
     /// What checks may reach although it is always denied: `127.0.0.0/8`, `127.0.0.1:5432`. Only this setting opens it.
     pub allow: Vec<net::Rule>,
+    /// Directories and files from which monitors may take certificate authorities, client certificates and keys. Only this setting
+    /// opens them.
+    pub allow_files: Vec<PathBuf>,
     /// Name servers for checks instead of the system's.
     pub resolver: Option<Vec<SocketAddr>>,
     /// Directory of the bundled plugins, NAME.wasm each; none looks in the usual places.

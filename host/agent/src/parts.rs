@@ -273,7 +273,11 @@ impl State {
 fn sandbox(settings: &Settings) -> Result<Sandbox, Error> {
     let host = settings.control.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = settings.control.port_or_known_default().unwrap_or_default();
-    let ceiling = net::Ceiling { allow: settings.allow.clone(), control: Some((host, port)) };
+    let ceiling = net::Ceiling {
+        allow: settings.allow.clone(),
+        control: Some((host, port)),
+        files: net::Files::Beneath(settings.allow_files.clone()),
+    };
     let new = |cache: Option<PathBuf>| {
         let network = net::Settings { ceiling: ceiling.clone(), resolver: settings.resolver.clone() };
         let settings = sandbox::Settings {

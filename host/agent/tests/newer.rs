@@ -47,6 +47,7 @@ async fn check(part: &str, kind: &[u8; 2]) {
         control: "http://127.0.0.1:9".parse().unwrap(),
         setup_token: Some("token".into()),
         allow: Vec::new(),
+        allow_files: Vec::new(),
         resolver: None,
         plugins: None,
         large_plugins: Vec::new(),

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use crate::address::{Class, Reason, canonical, classify};
+use crate::files::Files;
 use crate::host::Host;
 use crate::rule::{NameRule, Rule};
 
@@ -28,6 +29,8 @@ pub struct Ceiling {
     /// Host and port of the control plane: denied to checks, by name and by each of its addresses, until a rule names exactly
     /// them. A target that shares an address and port with it (behind one CDN) needs such a rule too.
     pub control: Option<(String, u16)>,
+    /// Which files of this machine a monitor may name for its handshakes.
+    pub files: Files,
 }
 
 /// What a connection is for: which list of the grant is asked.

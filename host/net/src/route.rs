@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use zeroize::Zeroizing;
 
+use crate::files::{Files, Unread};
 use crate::types::{Endpoint, Family, TlsOptions, Trust};
 
 /// How a session goes to its targets.
@@ -42,8 +43,8 @@ pub struct Proxy {
 /// What handshakes use where their options say nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// Certificate authorities instead of the system's: PEM text, or the path of a PEM file on this machine.
-    pub ca: Option<String>,
+    /// Certificate authorities instead of the system's, where a handshake names none.
+    pub ca: Option<Pem>,
     /// What this side shows to a server that asks for a certificate: [`Tls::IDENTITY`].
     pub identity: Option<Identity>,
     /// Name to ask for (SNI) and to verify.
@@ -70,22 +71,39 @@ pub struct Identity {
 pub enum Pem {
     /// The text itself, wiped when dropped.
     Text(Zeroizing<Vec<u8>>),
-    /// The path of a file on this machine; read at each handshake, so a renewed certificate is used at once.
+    /// The path of a file on this machine that the ceiling opens ([`Files`]); read at each handshake, so a renewed certificate is used
+    /// at once.
     File(String),
+}
+
+impl Pem {
+    /// What a text means that may be either.
+    pub fn said(text: &str) -> Self {
+        match text.contains("-----BEGIN") {
+            true => Pem::Text(Zeroizing::new(text.as_bytes().to_vec())),
+            false => Pem::File(text.to_owned()),
+        }
+    }
+
+    pub(crate) async fn read(&self, what: &'static str, files: &Files) -> Result<Zeroizing<Vec<u8>>, Unread> {
+        match self {
+            Pem::Text(text) => Ok(text.clone()),
+            Pem::File(name) => files.read(what, name).await,
+        }
+    }
 }
 
 impl Tls {
     /// The name under which [`TlsOptions::client_identity`] means the session's own.
     pub const IDENTITY: &str = "monitor";
 
-    /// The options, with what they leave open filled in.
+    /// The options, with what they leave open filled in, but for authorities: the handshake takes these.
     pub(crate) fn beneath(&self, options: TlsOptions) -> TlsOptions {
         let own = || self.identity.as_ref().map(|_| Self::IDENTITY.to_owned());
         TlsOptions {
             server_name: options.server_name.or_else(|| self.server_name.clone()),
             min_version: options.min_version.or_else(|| self.min_version.clone()),
             max_version: options.max_version.or_else(|| self.max_version.clone()),
-            ca: options.ca.or_else(|| self.ca.clone()),
             client_identity: options.client_identity.or_else(own),
             trust: match options.trust {
                 Trust::Required if self.unverified => Trust::Unverified,
@@ -120,7 +138,7 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let pem = || Pem::Text(Zeroizing::new(b"key".to_vec()));
         let tls = Tls {
-            ca: text("mine"),
+            ca: Some(Pem::said("/mine.pem")),
             identity: Some(Identity { certificates: pem(), key: pem() }),
             server_name: text("a.example"),
             unverified: true,
@@ -128,7 +146,7 @@ mod tests {
             max_version: text("1.3"),
         };
         let filled = tls.beneath(TlsOptions::default());
-        assert_eq!((filled.ca, filled.server_name), (text("mine"), text("a.example")));
+        assert_eq!(filled.server_name, text("a.example"));
         assert_eq!((filled.min_version, filled.max_version), (text("1.2"), text("1.3")));
         assert_eq!((filled.client_identity, filled.trust), (text("monitor"), Trust::Unverified));
         let named = TlsOptions {

@@ -37,6 +37,18 @@ pub(crate) struct Args {
     /// too: "proxy.internal:3128". Repeatable; separated by commas in the variable.
     #[arg(long, env = "PICKET_ALLOW", hide_env_values = true, value_delimiter = ',', value_name = "RULE")]
     allow: Vec<net::Rule>,
+    /// Let monitors take certificate authorities, client certificates and keys (PEM) from this directory, or this file
+    ///
+    /// A monitor names them as tls.ca, tls.cert, tls.key or in the check's own configuration: by their path, or by their name in the directory.
+    /// Without it no file of this machine can be named. Links that lead out do not count. Repeatable; separated by commas in the variable.
+    #[arg(
+        long,
+        env = "PICKET_ALLOW_FILES",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "PATH"
+    )]
+    allow_files: Vec<PathBuf>,
     /// Name server for checks, address:port, instead of the system's; repeatable
     #[arg(
         long,
@@ -143,6 +155,7 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
         control: client::usable(control)?,
         setup_token: setup_token.map(|token| token.0),
         allow: args.allow,
+        allow_files: args.allow_files,
         resolver: (!args.resolver.is_empty()).then_some(args.resolver),
         plugins: args.plugins,
         large_plugins: args.large_plugin,

@@ -24,7 +24,7 @@ pub(crate) use report::Made;
 /// Run a check once, here and now, without agent and control plane
 ///
 /// It may reach this machine's loopback, which an agent may not unless told; metadata addresses only with --allow.
-/// Secrets, written as {"$secret": "NAME"}, come from the variables PICKET_SECRET_NAME.
+/// Secrets, written as {"$secret": "NAME"}, come from the variables PICKET_SECRET_NAME. It reads any file that you may read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -198,8 +198,10 @@ async fn job(
 fn network(allow: Vec<net::Rule>) -> Result<net::Network, Failure> {
     let local = ["127.0.0.0/8", "::1"].map(|rule| rule.parse().expect("a valid rule"));
     let allow = local.into_iter().chain(allow).collect();
-    let settings =
-        net::Settings { ceiling: net::Ceiling { allow, control: None }, ..net::Settings::default() };
+    let settings = net::Settings {
+        ceiling: net::Ceiling { allow, files: net::Files::All, ..net::Ceiling::default() },
+        ..net::Settings::default()
+    };
     net::Network::new(settings).map_err(|e| Failure::new(exit::OS, e).context("cannot use the network"))
 }
 

@@ -99,14 +99,15 @@ pub struct Proxy {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// Certificate authorities instead of the system's: PEM text, or the path of a PEM file on the agent. Default: the system's.
+    /// Certificate authorities instead of the system's: PEM text, or the path of a PEM file on the agent that its operator opened. Default: the
+    /// system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<Text>,
     /// The certificate that is shown to a server that asks for one, perhaps with its intermediates behind it: PEM text, or the path of
-    /// a PEM file on the agent. Only with `key`. Default: none is shown.
+    /// such a file. Only with `key`. Default: none is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert: Option<Text>,
-    /// The certificate's key, not encrypted: a secret by name, or the path of a PEM file on the agent.
+    /// The certificate's key, not encrypted: a secret by name, or the path of such a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Text>,
     /// The name to ask for (SNI) and to verify. Default: the target's own.

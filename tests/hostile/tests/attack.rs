@@ -169,7 +169,7 @@ fn attacks() -> Vec<(&'static str, Guest<'static>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_runs_of_others_are_not_late_during_any_attack() {
     assert_eq!((SCRATCH, SUMMARY), (256, 1024), "the guests' numbers are those of the skeleton");
-    let ceiling = net::Ceiling { allow: vec!["127.0.0.1".parse().unwrap()], control: None };
+    let ceiling = net::Ceiling { allow: vec!["127.0.0.1".parse().unwrap()], ..net::Ceiling::default() };
     let network = net::Network::new(net::Settings { ceiling, ..net::Settings::default() }).unwrap();
     let sandbox = Sandbox::new(Settings::default(), network).unwrap();
     let quiet = sandbox.load(&Guest::default().component()).await.unwrap();

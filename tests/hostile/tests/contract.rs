@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 const MOMENT: Duration = Duration::from_millis(500);
 
 fn sandbox() -> Sandbox {
-    let ceiling = Ceiling { allow: vec!["127.0.0.1".parse().unwrap()], control: None };
+    let ceiling = Ceiling { allow: vec!["127.0.0.1".parse().unwrap()], ..Ceiling::default() };
     let network = net::Network::new(net::Settings { ceiling, ..net::Settings::default() }).unwrap();
     Sandbox::new(Settings { slots: 8, ..Settings::default() }, network).unwrap()
 }

@@ -110,7 +110,7 @@ impl Field {
             name.ends_with(".test").then(|| vec![address.clone()])
         })
         .unwrap();
-        let ceiling = net::Ceiling { allow: vec!["127.0.0.0/8".parse().unwrap()], control: None };
+        let ceiling = net::Ceiling { allow: vec!["127.0.0.0/8".parse().unwrap()], ..net::Ceiling::default() };
         let resolver = Some(vec![zone.address()]);
         let network = net::Network::new(net::Settings { ceiling, resolver }).unwrap();
         let settings = Settings {

@@ -15,6 +15,7 @@ pub(crate) fn settings(directory: &Path, control: &str) -> agent::Settings {
         control: control.parse().unwrap(),
         setup_token: Some("token".into()),
         allow: Vec::new(),
+        allow_files: Vec::new(),
         resolver: None,
         plugins: Some(directory.to_owned()),
         large_plugins: Vec::new(),

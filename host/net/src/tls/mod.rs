@@ -29,6 +29,7 @@ use tokio_rustls::client::TlsStream;
 pub use certificate::Certificate;
 pub(crate) use roots::Roots;
 
+use crate::files::Unread;
 use crate::host::Host;
 use crate::route;
 use crate::session::{Run, fail, io_failure};
@@ -91,11 +92,16 @@ pub(crate) async fn handshake(
     options: &TlsOptions,
 ) -> Result<(Option<TlsStream<Metered>>, TlsSession), Failure> {
     let refused = |message: String| fail(Cause::Invalid(message.clone()), Phase::Handshake, message);
+    let unread = |unread: Unread| match unread {
+        Unread::Denied(refusal) => run.denied(refusal),
+        Unread::Unusable(message) => refused(message),
+    };
+    let files = &run.shared.ceiling.files;
     let identity = match (options.client_identity.as_deref(), &run.route.tls.identity) {
         (None, _) => None,
         (Some(route::Tls::IDENTITY), Some(own)) => {
-            let reading = identity::certified(own);
-            Some(run.within(Phase::Handshake, peer, reading).await?.map_err(refused)?)
+            let reading = identity::certified(own, files);
+            Some(run.within(Phase::Handshake, peer, reading).await?.map_err(unread)?)
         }
         (Some(route::Tls::IDENTITY), None) => {
             let wanted = "add tls.cert and tls.key to the monitor";
@@ -108,8 +114,9 @@ pub(crate) async fn handshake(
     let shows = identity.is_some();
     let name = server_name(options.server_name.as_deref().unwrap_or(&peer.host)).map_err(refused)?;
     let versions = versions(options).map_err(refused)?;
-    let roots = match &options.ca {
-        Some(ca) => run.within(Phase::Handshake, peer, Roots::given(ca)).await?.map_err(refused)?,
+    let ca = options.ca.as_deref().map(route::Pem::said).or_else(|| run.route.tls.ca.clone());
+    let roots = match &ca {
+        Some(ca) => run.within(Phase::Handshake, peer, Roots::given(ca, files)).await?.map_err(unread)?,
         None => run.shared.roots.clone(),
     };
     let verifier = Arc::new(Verifier::new(options.trust, roots, identity));

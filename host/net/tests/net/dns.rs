@@ -197,7 +197,7 @@ fn session_for(
         names: names.iter().map(|n| n.parse().unwrap()).collect(),
         resolvers: rules(resolvers),
     };
-    let ceiling = Ceiling { allow: rules(&["127.0.0.0/8"]), control: None };
+    let ceiling = Ceiling { allow: rules(&["127.0.0.0/8"]), ..Ceiling::default() };
     let settings = Settings { ceiling, resolver: Some(vec![system]) };
     Network::new(settings).unwrap().session(grant, Budget::default(), Instant::now() + time)
 }

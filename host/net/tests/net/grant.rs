@@ -16,7 +16,11 @@ fn decide(
     addresses: &[&str],
 ) -> Result<Vec<String>, String> {
     let grant = Grant { targets: rules(targets), ..Grant::default() };
-    let ceiling = Ceiling { allow: rules(opened), control: Some(("cp.example.com".to_owned(), 8440)) };
+    let ceiling = Ceiling {
+        allow: rules(opened),
+        control: Some(("cp.example.com".to_owned(), 8440)),
+        ..Ceiling::default()
+    };
     let control = ["198.51.100.9".parse().unwrap()];
     let policy = Policy { grant: &grant, ceiling: &ceiling, control: &control };
     let host: Host = host.parse().unwrap();

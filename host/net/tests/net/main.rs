@@ -12,7 +12,7 @@ mod tls;
 
 use std::time::Duration;
 
-use picket_net::{Budget, Ceiling, Grant, Network, Session, Settings};
+use picket_net::{Budget, Ceiling, Files, Grant, Network, Session, Settings};
 use tokio::time::Instant;
 
 /// A session of ten seconds that may reach what the rules name, on a machine whose operator opened loopback.
@@ -22,7 +22,7 @@ pub(crate) fn session(targets: &[&str]) -> Session {
 
 pub(crate) fn session_with(targets: &[&str], opened: &[&str], budget: Budget, time: Duration) -> Session {
     let grant = Grant { targets: rules(targets), ..Grant::default() };
-    let ceiling = Ceiling { allow: rules(opened), control: None };
+    let ceiling = Ceiling { allow: rules(opened), files: Files::All, ..Ceiling::default() };
     // Nobody listens there: no test asks the machine's own name servers.
     let resolver = Some(vec!["127.0.0.1:9".parse().unwrap()]);
     Network::new(Settings { ceiling, resolver }).unwrap().session(grant, budget, Instant::now() + time)

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use picket_net::{
-    Budget, Cause, Ceiling, Connection, Endpoint, Failure, Family, Grant, Identity, Network, Pem, Proxy,
-    Route, Session, Settings, Tls, TlsOptions,
+    Budget, Cause, Ceiling, Connection, Endpoint, Failure, Family, Files, Grant, Identity, Network, Pem,
+    Proxy, Route, Session, Settings, Tls, TlsOptions,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::ServerConfig;
@@ -24,9 +24,19 @@ const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1"];
 
 /// A session that may reach every port of these targets and ask these name servers; nobody listens where the process' own should be.
 fn session(route: Route, targets: &[&str], resolvers: &[String], opened: &[&str]) -> Session {
+    session_with(Files::default(), route, targets, resolvers, opened)
+}
+
+fn session_with(
+    files: Files,
+    route: Route,
+    targets: &[&str],
+    resolvers: &[String],
+    opened: &[&str],
+) -> Session {
     let resolvers = resolvers.iter().map(|rule| rule.parse().unwrap()).collect();
     let grant = Grant { targets: rules(targets), resolvers, ..Grant::default() };
-    let ceiling = Ceiling { allow: rules(opened), control: None };
+    let ceiling = Ceiling { allow: rules(opened), files, ..Ceiling::default() };
     let settings = Settings { ceiling, resolver: Some(vec!["127.0.0.1:9".parse().unwrap()]) };
     let ends = Instant::now() + Duration::from_secs(10);
     Network::new(settings).unwrap().session_by(route, grant, Budget::default(), ends)
@@ -259,8 +269,23 @@ fn text(pem: &str) -> Pem {
 
 /// Whether the server takes the client: it must answer.
 async fn shown(port: u16, ca: &Authority, version: &str, identity: Option<Identity>) -> Result<(), Failure> {
-    let tls = Tls { ca: Some(ca.0.pem()), identity, max_version: Some(version.to_owned()), ..Tls::default() };
-    let session = session(Route { tls, ..Route::default() }, &["127.0.0.1"], &[], LOOPBACK);
+    shown_from(Files::All, port, ca, version, identity).await
+}
+
+async fn shown_from(
+    files: Files,
+    port: u16,
+    ca: &Authority,
+    version: &str,
+    identity: Option<Identity>,
+) -> Result<(), Failure> {
+    let tls = Tls {
+        ca: Some(Pem::said(&ca.0.pem())),
+        identity,
+        max_version: Some(version.to_owned()),
+        ..Tls::default()
+    };
+    let session = session_with(files, Route { tls, ..Route::default() }, &["127.0.0.1"], &[], LOOPBACK);
     let mut connection = connect(&session, "127.0.0.1", port).await?;
     connection.secure(TlsOptions::default()).await?;
     connection.write(b"ping", true).await?;
@@ -309,5 +334,36 @@ async fn a_certificate_that_cannot_be_used_is_the_configurations_fault_and_is_no
         let failure = shown(port, &ours, "1.3", Some(identity)).await.unwrap_err();
         assert!(matches!(failure.cause, Cause::Invalid(_)), "{failure:?}");
         assert!(failure.message.contains(says) && !failure.message.contains("hunter22"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_the_operator_did_not_open_is_denied_and_nothing_of_it_told() {
+    let ours = Authority::new();
+    let port = ours.serve().await;
+    let (certificate, key) = ours.client();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    for (name, pem) in [("cert", &certificate), ("key", &key), ("ca", &ours.0.pem())] {
+        std::fs::write(path(name), pem).unwrap();
+    }
+    let own = Identity { certificates: Pem::File(path("cert")), key: Pem::File("key".to_owned()) };
+    let opened = Files::Beneath(vec![directory.path().to_owned()]);
+    shown_from(opened, port, &ours, "1.3", Some(own.clone())).await.unwrap();
+    for files in [Files::default(), Files::Beneath(vec![directory.path().join("ca")])] {
+        let failure = shown_from(files.clone(), port, &ours, "1.3", Some(own.clone())).await.unwrap_err();
+        let says = format!("--allow-files {}", directory.path().display());
+        assert!(failure.cause == Cause::Denied && failure.message.contains(&says), "{failure:?}");
+        let session = session_with(files, Route::default(), &["127.0.0.1"], &[], LOOPBACK);
+        for name in ["cert", "no-such-file"] {
+            let mut connection = connect(&session, "127.0.0.1", port).await.unwrap();
+            let options = TlsOptions { ca: Some(path(name)), ..TlsOptions::default() };
+            let failure = connection.secure(options).await.unwrap_err();
+            assert!(
+                failure.cause == Cause::Denied && failure.message.starts_with(&path(name)),
+                "{failure:?}"
+            );
+        }
+        assert_eq!(session.measured().denials.len(), 2, "{:?}", session.measured().denials);
     }
 }

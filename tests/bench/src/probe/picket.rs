@@ -24,7 +24,7 @@ impl Prober {
         let mut route = net::Route::default();
         let (plugin, config) = match probe {
             Probe::Http { url, ca, keyword } => {
-                route.tls.ca.clone_from(ca);
+                route.tls.ca = ca.as_deref().map(net::Pem::said);
                 ("http", json!({ "url": url, "keyword": keyword }))
             }
             Probe::Tcp { port } => ("tcp", json!({ "host": "127.0.0.1", "port": port })),

@@ -67,7 +67,7 @@ impl Scripted {
     /// The world of a run that may reach what `grant` says and has `budget` time.
     pub fn new(script: Script, grant: Grant, budget: Duration) -> Self {
         let local = ["127.0.0.0/8", "::1"].map(|rule| rule.parse().expect("a valid rule"));
-        let ceiling = Ceiling { allow: local.into(), control: None };
+        let ceiling = Ceiling { allow: local.into(), ..Ceiling::default() };
         let inner = Inner { script, grant, ceiling, budget, begun: Instant::now(), seen: Mutex::default() };
         Scripted { inner: Arc::new(inner) }
     }

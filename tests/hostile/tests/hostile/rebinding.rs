@@ -89,7 +89,7 @@ async fn a_name_that_is_rebound_is_never_followed() {
     })
     .unwrap();
     let counter = Counter::start(&[zone.address(), good]);
-    let ceiling = Ceiling { allow: vec![good.to_string().parse().unwrap()], control: None };
+    let ceiling = Ceiling { allow: vec![good.to_string().parse().unwrap()], ..Ceiling::default() };
     let network = net::Network::new(net::Settings { ceiling, resolver: Some(vec![zone.address()]) }).unwrap();
     let sandbox = Sandbox::new(Settings { slots: 4, ..Settings::default() }, network).unwrap();
 

@@ -63,7 +63,7 @@ impl Field {
         let location = Arc::new(Mutex::new(String::new()));
         let redirecting = redirecting(location.clone());
         // Exactly the server that redirects is open, on its port; nothing else of what is always denied.
-        let ceiling = Ceiling { allow: vec![redirecting.to_string().parse().unwrap()], control: None };
+        let ceiling = Ceiling { allow: vec![redirecting.to_string().parse().unwrap()], ..Ceiling::default() };
         let resolver = Some(vec![zone.address()]);
         let network = net::Network::new(net::Settings { ceiling, resolver }).unwrap();
         let sandbox = Sandbox::new(Settings { slots: 4, ..Settings::default() }, network).unwrap();
