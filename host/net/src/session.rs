@@ -16,7 +16,7 @@ use crate::dial::Connection;
 use crate::error::Error;
 use crate::grant::{Ceiling, Grant, Purpose, Refusal};
 use crate::resolve::{Names, Resolver};
-use crate::route::Route;
+use crate::route::{self, Route};
 use crate::tls::{self, Roots, TlsSession};
 use crate::types::{
     Answer, Budget, Cause, Endpoint, Failure, Family, Hidden, Measured, NoToken, Phase, Question, Request,
@@ -199,12 +199,13 @@ struct Seen {
 
 impl Run {
     /// A run beside this one, for what is asked about a peer: the same grant and budget, and an end in `time`. What it measures is
-    /// not the target's.
+    /// not the target's, and what the route says of the target's TLS is not said of whom it asks, but for the authorities.
     pub(crate) fn aside(&self, time: Duration) -> Arc<Run> {
+        let tls = route::Tls { ca: self.route.tls.ca.clone(), ..route::Tls::default() };
         Arc::new(Run {
             shared: self.shared.clone(),
             resolver: Resolver::of(&self.route),
-            route: self.route.clone(),
+            route: Route { tls, ..self.route.clone() },
             grant: self.grant.clone(),
             budget: self.budget,
             deadline: self.deadline.min(Instant::now() + time),

@@ -19,7 +19,7 @@ use crate::session;
 
 pub(crate) struct Authority {
     pub(crate) pem: String,
-    der: CertificateDer<'static>,
+    pub(crate) der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -36,11 +36,18 @@ impl Authority {
         Self { pem: certificate.pem(), der: certificate.der().clone(), issuer: Issuer::new(params, key) }
     }
 
+    /// A client's certificate in PEM.
+    pub(crate) fn client(&self, key: &KeyPair) -> String {
+        let mut params = leaf_params(&["client"]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.signed_by(key, &self.issuer).unwrap().pem()
+    }
+
     pub(crate) fn leaf(&self, names: &[&str]) -> Identity {
         self.leaf_with(names, |_| {})
     }
 
-    fn leaf_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    pub(crate) fn leaf_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = leaf_params(names);
         change(&mut params);
@@ -56,6 +63,10 @@ pub(crate) struct Identity {
 impl Identity {
     fn new(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Self {
         Self { chain, key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() }
+    }
+
+    pub(crate) fn parts(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.chain, self.key)
     }
 
     fn self_signed(names: &[&str]) -> Self {
@@ -101,7 +112,7 @@ fn leaf_params(names: &[&str]) -> CertificateParams {
 }
 
 /// A server that echoes what it gets over TLS.
-async fn serve(config: ServerConfig) -> Endpoint {
+pub(crate) async fn serve(config: ServerConfig) -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port());
     let acceptor = TlsAcceptor::from(Arc::new(config));
