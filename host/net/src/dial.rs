@@ -58,12 +58,11 @@ impl Connection {
         let way = Way::of(run).await?;
         run.take_connection(to)?;
         let begun = Instant::now();
-        let reaching = reach(run, way.as_ref(), &resolved.addresses, to);
-        let reached = run.within(Phase::Connect, to, reaching).await;
+        let reached = reach(run, way.as_ref(), &resolved.addresses, to).await;
         let time = begun.elapsed();
         add(&mut timings, Phase::Connect, time);
         run.spend(Phase::Connect, time);
-        let (metered, remote) = reached??;
+        let (metered, remote) = reached?;
         let peer = Endpoint::new(resolved.host.to_string(), to.port);
         Ok(Self::over(run, metered, remote, peer, opened, timings))
     }
@@ -77,10 +76,10 @@ impl Connection {
         run.take_connection(&to)?;
         let peer = Endpoint::new(to.ip().to_string(), to.port());
         let begun = Instant::now();
-        let reached = run.within(Phase::Connect, &to, reach(run, way.as_ref(), &[to], &peer)).await;
+        let reached = reach(run, way.as_ref(), &[to], &peer).await;
         let time = begun.elapsed();
         run.spend(Phase::Connect, time);
-        let (metered, remote) = reached??;
+        let (metered, remote) = reached?;
         let timings = Timings { connect: Some(time), ..Timings::default() };
         Ok(Self::over(run, metered, remote, peer, opened, timings))
     }
@@ -242,7 +241,7 @@ fn reading(timings: &Timings) -> Phase {
     if timings.first_byte.is_none() { Phase::FirstByte } else { Phase::Transfer }
 }
 
-/// The first of the addresses that answers, or that the session's proxy opens a way to.
+/// The first of the addresses that answers, or that the session's proxy opens a way to, by the run's deadline.
 async fn reach(
     run: &Run,
     way: Option<&Way<'_>>,
@@ -252,7 +251,7 @@ async fn reach(
     match way {
         Some(way) => way.open(addresses, to).await,
         None => {
-            let (tcp, remote) = dial(addresses, to).await?;
+            let (tcp, remote) = run.within(Phase::Connect, to, dial(addresses, to)).await??;
             Ok((Metered { tcp, tally: run.tally.clone() }, remote))
         }
     }

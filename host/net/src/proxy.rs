@@ -44,7 +44,7 @@ impl<'a> Way<'a> {
             if failed.is_some() {
                 self.run.take_connection(to)?;
             }
-            match self.open_one(*address).await {
+            match self.open_one(*address, to).await {
                 Ok(stream) => return Ok((stream, *address)),
                 Err(failure) => failed = failed.or(Some(failure)),
             }
@@ -52,12 +52,12 @@ impl<'a> Way<'a> {
         Err(failed.unwrap_or_else(|| refusal(self.proxy, "there is no address to ask it for")))
     }
 
-    async fn open_one(&self, address: SocketAddr) -> Result<Metered, Failure> {
+    async fn open_one(&self, address: SocketAddr, to: &Endpoint) -> Result<Metered, Failure> {
         let Self { run, proxy, addresses } = self;
-        let dialled = dial(addresses, &proxy.at).await;
-        let (tcp, _) = dialled.map_err(|failure| of_the_proxy(proxy, failure))?;
+        let dialled = run.within(Phase::Connect, &proxy.at, dial(addresses, &proxy.at)).await;
+        let (tcp, _) = dialled.flatten().map_err(|failure| of_the_proxy(proxy, failure))?;
         let mut stream = Metered { tcp, tally: run.tally.clone() };
-        ask(&mut stream, proxy, address).await.map(|()| stream)
+        run.within(Phase::Connect, to, ask(&mut stream, proxy, address)).await?.map(|()| stream)
     }
 }
 
@@ -107,10 +107,11 @@ fn status(head: &[u8]) -> Option<u16> {
     words.next().filter(|code| code.len() == 3)?.parse().ok()
 }
 
-/// What befalls us on the way to the proxy says nothing about the target; refusals and budgets are our own and stay so.
+/// What befalls us on the way to the proxy says nothing about the target, that it took too long included; refusals and budgets are our
+/// own and stay so.
 fn of_the_proxy(proxy: &Proxy, failure: Failure) -> Failure {
     match failure.cause {
-        Cause::Denied | Cause::Exhausted | Cause::Timeout => failure,
+        Cause::Denied | Cause::Exhausted => failure,
         _ => refusal(proxy, &failure.message),
     }
 }

@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::dns::server as name_server;
 use crate::rules;
+use crate::tcp::black_hole;
 
 const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1"];
 
@@ -199,6 +200,20 @@ async fn a_refusing_proxy_is_never_the_targets_refusal_and_its_words_are_not_rep
         assert!(matches!(failure.cause, Cause::Proxy(_)), "{failure:?}");
         assert!(failure.message.contains(says) && !failure.message.contains("secret"), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_answer_in_time_tells_nothing_about_the_target() {
+    let (hole, _kept) = black_hole().await;
+    let grant = Grant { targets: rules(&["127.0.0.1"]), ..Grant::default() };
+    let ceiling = Ceiling { allow: rules(LOOPBACK), ..Ceiling::default() };
+    let settings = Settings { ceiling, resolver: Some(vec!["127.0.0.1:9".parse().unwrap()]) };
+    let ends = Instant::now() + Duration::from_millis(300);
+    let network = Network::new(settings).unwrap();
+    let session = network.session_by(through(hole.port(), None), grant, Budget::default(), ends);
+    let failure = connect(&session, "127.0.0.1", 80).await.unwrap_err();
+    assert!(matches!(failure.cause, Cause::Proxy(_)), "{failure:?}");
+    assert!(failure.message.contains("timeout in connect with 127.0.0.1"), "{failure}");
 }
 
 #[tokio::test]
