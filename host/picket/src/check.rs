@@ -133,6 +133,13 @@ async fn traced(
     let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     open.and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|e| Failure::new(exit::GENERAL, e).context(format!("cannot write {}", path.display())))?;
+    if !trace.unwritten.is_empty() {
+        anstream::eprintln!(
+            "picket: {} is not complete: what went through {} is not in it",
+            path.display(),
+            trace.unwritten.join(", ")
+        );
+    }
     Ok(report)
 }
 

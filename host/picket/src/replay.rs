@@ -56,6 +56,7 @@ pub(crate) async fn run(args: Args) -> Result<u8, Failure> {
             "divergence": replayed.divergence,
             "calls_left": replayed.left,
             "calls": trace.calls.len(),
+            "unwritten": trace.unwritten,
             "traced_plugin_digest": trace.plugin.digest,
             "result": made,
         }))?;
@@ -64,6 +65,10 @@ pub(crate) async fn run(args: Args) -> Result<u8, Failure> {
         output::line("")?;
         if let Some(digest) = other {
             output::line(&format!("the trace is of another component: {digest}"))?;
+        }
+        if !trace.unwritten.is_empty() {
+            let what = trace.unwritten.join(", ");
+            output::line(&format!("the trace is not complete: {what} is not in it, and denied here"))?;
         }
         match &replayed.divergence {
             Some(divergence) => output::line(&told(divergence, trace.calls.len()))?,

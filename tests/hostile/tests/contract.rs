@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::Ceiling;
-use picket_hostile::{Guest, OUTCOME, SCRATCH, job};
+use picket_hostile::{Attempt, Door, Guest, OUTCOME, SCRATCH, job};
 use sandbox::{Fault, Job, Level, Mistake, Plugin, Report, Sandbox, Secrets, Settings, Verdict};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -206,4 +206,32 @@ async fn environment_and_arguments_are_empty() {
     };
     let (sandbox, plugin) = load(guest).await;
     assert_eq!(summary(&sandbox.run(&plugin, job(json!({}), MOMENT)).await), "fine");
+}
+
+#[tokio::test]
+async fn a_trace_says_what_is_not_in_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sandbox = sandbox();
+    for (door, target, unwritten) in
+        [(Door::Connect, "7f000001", &["wasi:sockets"][..]), (Door::Tcp, "127.0.0.1", &[])]
+    {
+        let plugin = sandbox.load(&door.guest().component()).await.unwrap();
+        let grant = plugin.schema.grant(&json!({}), &[format!("127.0.0.1:{port}")]).unwrap();
+        let job = Job {
+            monitor: target.to_owned(),
+            attempt: port.into(),
+            grant: grant.into(),
+            ..job(json!({}), Duration::from_secs(10))
+        };
+        let (report, trace) = sandbox.record(&plugin, job, |session| Arc::new(session)).await.unwrap();
+        assert_eq!(
+            Door::attempt(&report.verdict),
+            Attempt::Reached,
+            "{door:?}: a run is as it is without a trace"
+        );
+        assert_eq!(trace.unwritten, unwritten, "{door:?}");
+        let replayed = sandbox.replay(&plugin, &trace).await;
+        assert_eq!(replayed.same, unwritten.is_empty(), "{door:?}: {replayed:?}");
+    }
 }

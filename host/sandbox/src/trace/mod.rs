@@ -20,6 +20,9 @@ use crate::plugin::Plugin;
 /// The format that this version writes and reads. A field may be added to it; whoever reads ignores what it does not know.
 pub const FORMAT: &str = "picket-trace/1";
 
+/// What a library's own network goes through: reads and writes of any length at any time, which no replay could repeat.
+pub const SOCKETS: &str = "wasi:sockets";
+
 /// One run, as a file holds it. No secret is in it: every byte of one is a `*`, and so is every byte of a proof made with one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trace {
@@ -41,6 +44,9 @@ pub struct Trace {
     pub random: String,
     /// Every call to the world, oldest first.
     pub calls: Vec<Call>,
+    /// Interfaces that the component used beside these, whose traffic is not in the trace: [`SOCKETS`]. A replay denies them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unwritten: Vec<String>,
     /// What the host measured.
     pub measured: net::Measured,
     /// What came of the run, in words for who reads the file.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::mask::{Mask, written};
-use super::{Call, FORMAT, Subject, Trace};
+use super::{Call, FORMAT, SOCKETS, Subject, Trace};
 use crate::Sandbox;
 use crate::error::Error;
 use crate::job::{Job, Report};
@@ -53,6 +53,7 @@ impl Sandbox {
             config: serde_json::from_str(&job.config).unwrap_or_else(|_| Value::from(job.config.as_str())),
             random: STANDARD.encode(&random),
             calls: Vec::new(),
+            unwritten: Vec::new(),
             measured: Measured::default(),
             verdict: Value::Null,
         };
@@ -67,6 +68,7 @@ impl Sandbox {
         trace.verdict = value(&report.verdict);
         let mut kept = locked(&kept);
         trace.calls = std::mem::take(&mut kept.calls);
+        trace.unwritten.extend(kept.sockets.then(|| SOCKETS.to_owned()));
         let mask = Mask::new(&secrets, &kept.proofs);
         mask.calls(&mut trace.calls);
         mask.value(&mut trace.config);
@@ -79,6 +81,8 @@ impl Sandbox {
 struct Kept {
     calls: Vec<Call>,
     connections: u32,
+    /// Whether somebody reached for the sockets, of which nothing is written down.
+    sockets: bool,
     /// What was made with secrets.
     proofs: Vec<Zeroizing<Vec<u8>>>,
 }
@@ -170,6 +174,12 @@ impl World for Recording {
         };
         note(&self.kept, "oauth2.token", None, asked, &answer, Value::clone);
         token
+    }
+
+    fn sockets(&self) -> Option<net::Session> {
+        let session = self.inner.sockets();
+        locked(&self.kept).sockets |= session.is_some();
+        session
     }
 
     async fn ask_revocation(
