@@ -35,6 +35,22 @@ const PRINT: &str = r#"
 const TIMERS: &str = r#"
     (import "wasi:clocks/monotonic-clock@0.2.12" "subscribe-duration" (func $timer (param i64) (result i32)))
     (import "wasi:io/poll@0.2.12" "poll" (func $poll (param i32 i32 i32)))"#;
+const REGEX: &str = r#"
+    (import "picket:net/regex@0.1.0" "compile" (func $compile (param i32 i32 i32)))
+    (import "picket:net/regex@0.1.0" "[method]pattern.matches" (func $matches (param i32 i32 i32 i32)))"#;
+/// Puts so many times a unit behind a front; both lie at 512, one behind the other.
+const FILL: &str = r#"
+    (func $fill (param $front i32) (param $unit i32) (param $times i32) (result i32)
+      (local $at i32)
+      (memory.copy (i32.const 131072) (i32.const 512) (local.get $front))
+      (local.set $at (i32.add (i32.const 131072) (local.get $front)))
+      (loop $more
+        (memory.copy (local.get $at) (i32.add (i32.const 512) (local.get $front)) (local.get $unit))
+        (local.set $at (i32.add (local.get $at) (local.get $unit)))
+        (local.set $times (i32.sub (local.get $times) (i32.const 1)))
+        (br_if $more (local.get $times)))
+      (i32.sub (local.get $at) (i32.const 131072)))
+    (data (i32.const 512) "(?i)\\p{Any}")"#;
 const RANDOM: &str =
     r#"(import "wasi:random/random@0.2.12" "get-random-bytes" (func $random (param i64 i32)))"#;
 
@@ -133,6 +149,81 @@ fn attacks() -> Vec<(&'static str, Guest<'static>)> {
                        (br_if $make (i32.lt_u (local.get $at) (i32.const 101904))))
                      (loop $more (call $poll (i32.const 98304) (i32.const 900) (i32.const 256))
                        (global.set $free (i32.const 65536)) (br $more))",
+                )
+            },
+        ),
+        (
+            "patterns whose classes would take minutes to compile",
+            Guest {
+                imports: REGEX,
+                items: FILL,
+                pages: 4,
+                ..guest(
+                    "(local $len i32) (local.set $len (call $fill (i32.const 4) (i32.const 7) (i32.const 9284)))
+                     (loop $more (call $compile (i32.const 131072) (local.get $len) (i32.const 256))
+                       (global.set $free (i32.const 65536)) (br $more))",
+                )
+            },
+        ),
+        (
+            "patterns that are as heavy as they may be, each another one",
+            Guest {
+                imports: REGEX,
+                items: FILL,
+                pages: 4,
+                ..guest(
+                    "(local $len i32) (local $n i32) (local $end i32)
+                     (local.set $len (call $fill (i32.const 4) (i32.const 7) (i32.const 3)))
+                     (local.set $end (i32.add (i32.const 131072) (local.get $len)))
+                     (loop $more
+                       (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                       (i32.store8 (local.get $end) (i32.add (i32.const 97) (i32.and (local.get $n) (i32.const 15))))
+                       (i32.store8 offset=1 (local.get $end)
+                         (i32.add (i32.const 97) (i32.and (i32.shr_u (local.get $n) (i32.const 4)) (i32.const 15))))
+                       (i32.store8 offset=2 (local.get $end)
+                         (i32.add (i32.const 97) (i32.and (i32.shr_u (local.get $n) (i32.const 8)) (i32.const 15))))
+                       (call $compile (i32.const 131072) (i32.add (local.get $len) (i32.const 3)) (i32.const 256))
+                       (global.set $free (i32.const 65536)) (br $more))",
+                )
+            },
+        ),
+        (
+            "a search that makes a new state for each byte",
+            Guest {
+                imports: REGEX,
+                items: r#"(data (i32.const 512) "[01]*1[01]{3000}2")"#,
+                pages: 20,
+                ..guest(
+                    "(local $at i32) (local $seed i64) (local.set $at (i32.const 131072)) (local.set $seed (i64.const 1))
+                     (loop $more
+                       (local.set $seed (i64.add (i64.const 1442695040888963407)
+                         (i64.mul (local.get $seed) (i64.const 6364136223846793005))))
+                       (i32.store8 (local.get $at)
+                         (i32.add (i32.const 48) (i32.wrap_i64 (i64.shr_u (local.get $seed) (i64.const 63)))))
+                       (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                       (br_if $more (i32.lt_u (local.get $at) (i32.const 1131072))))
+                     (call $compile (i32.const 512) (i32.const 17) (i32.const 256))
+                     (if (i32.load8_u (i32.const 256)) (then (unreachable)))
+                     (local.set $at (i32.load (i32.const 260)))
+                     (loop $again
+                       (call $matches (local.get $at) (i32.const 131072) (i32.const 1000000) (i32.const 256)) (br $again))",
+                )
+            },
+        ),
+        (
+            "a flood of searches",
+            Guest {
+                imports: REGEX,
+                items: r#"(data (i32.const 512) "x*y")"#,
+                pages: 20,
+                ..guest(
+                    "(local $handle i32)
+                     (memory.fill (i32.const 131072) (i32.const 120) (i32.const 1000000))
+                     (call $compile (i32.const 512) (i32.const 3) (i32.const 256))
+                     (if (i32.load8_u (i32.const 256)) (then (unreachable)))
+                     (local.set $handle (i32.load (i32.const 260)))
+                     (loop $again
+                       (call $matches (local.get $handle) (i32.const 131072) (i32.const 1000000) (i32.const 256)) (br $again))",
                 )
             },
         ),
