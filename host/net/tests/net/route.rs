@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use picket_net::{
-    Budget, Cause, Ceiling, Connection, Endpoint, Failure, Family, Files, Grant, Identity, Network, Pem,
-    Proxy, Route, Session, Settings, Tls, TlsOptions,
+    Budget, Cause, Ceiling, Connection, Endpoint, Failure, Family, Files, Grant, Header, Identity, Network,
+    Pem, Proxy, Request, Route, Session, Settings, Tls, TlsOptions,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::ServerConfig;
@@ -380,5 +380,50 @@ async fn a_file_that_the_operator_did_not_open_is_denied_and_nothing_of_it_told(
             );
         }
         assert_eq!(session.measured().denials.len(), 2, "{:?}", session.measured().denials);
+    }
+}
+
+#[tokio::test]
+async fn an_unverified_peer_is_shown_the_certificate_and_sent_no_secret() {
+    let ours = Authority::new();
+    let port = ours.serve().await;
+    for version in ["1.2", "1.3"] {
+        let (certificate, key) = ours.client();
+        let tls = Tls {
+            identity: Some(Identity { certificates: text(&certificate), key: text(&key) }),
+            unverified: true,
+            max_version: Some(version.to_owned()),
+            ..Tls::default()
+        };
+        let session = session(Route { tls, ..Route::default() }, &["127.0.0.1"], &[], LOOPBACK);
+        let mut connection = connect(&session, "127.0.0.1", port).await.unwrap();
+        let tls = connection.secure(TlsOptions::default()).await.unwrap();
+        assert!(tls.verified.is_err() && tls.wants_client_certificate, "nobody here knows the server");
+        let refused = connection.write(b"hunter22", true).await.unwrap_err();
+        assert_eq!(refused.cause, Cause::Denied, "{refused:?}");
+        // The server takes only whom it knows, and says back all that it was sent.
+        connection.write(b"ping", false).await.unwrap();
+        assert_eq!(connection.read_exact(4).await.unwrap(), b"ping");
+        let before = session.measured().connections;
+        for header in ["authorization", "cookie", "x-key"] {
+            let failure = session.send(with_secret(port, header)).await.unwrap_err();
+            assert_eq!(failure.cause, Cause::Denied, "{failure:?}");
+            assert!(failure.message.contains(header) && !failure.message.contains("hunter22"), "{failure}");
+        }
+        assert_eq!(session.measured().connections, before, "nobody is even connected to");
+    }
+}
+
+fn with_secret(port: u16, header: &str) -> Request {
+    Request {
+        method: "GET".to_owned(),
+        url: format!("https://127.0.0.1:{port}/"),
+        headers: vec![Header::sensitive(header, "hunter22")],
+        body: Vec::new(),
+        versions: Vec::new(),
+        family: Family::Any,
+        tls: None,
+        max_redirects: 0,
+        max_body: 100,
     }
 }
