@@ -3,25 +3,24 @@
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable};
 
+use super::local::{Local, set};
 use super::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::stream::{Peer, Receiving, Sending};
 use super::task::Task;
-use super::{Answer, Network, code, is_reachable, is_unspecified, tcp_create_socket, unspecified, wit_tcp};
+use super::{Answer, Network, code, is_reachable, tcp_create_socket, wit_tcp};
 use crate::state::State;
 use wit_tcp::ShutdownType;
 
 /// A socket.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Socket {
-    family: IpAddressFamily,
+    local: Local,
     phase: Phase,
     options: Options,
 }
 
 enum Phase {
     New,
-    Binding,
-    Bound,
     Connecting(Box<Task<Result<net::Connection, ErrorCode>>>),
     Connected(Peer),
     Failed,
@@ -34,24 +33,13 @@ struct Options {
     idle: u64,
     interval: u64,
     count: u32,
-    hops: u8,
-    receive: u64,
-    send: u64,
 }
 
 /// Those of Linux.
 impl Default for Options {
     fn default() -> Self {
         let second = 1_000_000_000;
-        Options {
-            keep_alive: false,
-            idle: 7200 * second,
-            interval: 75 * second,
-            count: 9,
-            hops: 64,
-            receive: 131_072,
-            send: 16_384,
-        }
+        Options { keep_alive: false, idle: 7200 * second, interval: 75 * second, count: 9 }
     }
 }
 
@@ -68,7 +56,8 @@ impl tcp_create_socket::Host for State {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> Answer<Resource<Socket>> {
         match self.sockets()? {
             Ok(_) => {
-                let socket = Socket { family, phase: Phase::New, options: Options::default() };
+                let local = Local::new(family, 131_072, 16_384);
+                let socket = Socket { local, phase: Phase::New, options: Options::default() };
                 Ok(Ok(self.table.push(socket)?))
             }
             Err(code) => Ok(Err(code)),
@@ -79,20 +68,6 @@ impl tcp_create_socket::Host for State {
 impl State {
     fn tcp(&mut self, socket: &Resource<Socket>) -> wasmtime::Result<&mut Socket> {
         Ok(self.table.get_mut(socket)?)
-    }
-
-    /// Sets an option that may not be zero.
-    fn set<T: Default + PartialEq>(
-        &mut self,
-        socket: &Resource<Socket>,
-        value: T,
-        set: impl FnOnce(&mut Options, T),
-    ) -> Answer<()> {
-        if value == T::default() {
-            return Ok(Err(ErrorCode::InvalidArgument));
-        }
-        set(&mut self.tcp(socket)?.options, value);
-        Ok(Ok(()))
     }
 }
 
@@ -108,11 +83,7 @@ impl wit_tcp::HostTcpSocket for State {
         self.table.get(&network)?;
         let socket = self.tcp(&socket)?;
         Ok(match socket.phase {
-            Phase::New if is_unspecified(local.into(), socket.family) => {
-                socket.phase = Phase::Binding;
-                Ok(())
-            }
-            Phase::New => Err(ErrorCode::AccessDenied),
+            Phase::New => socket.local.start_bind(local.into()),
             _ => Err(ErrorCode::InvalidState),
         })
     }
@@ -120,10 +91,7 @@ impl wit_tcp::HostTcpSocket for State {
     fn finish_bind(&mut self, socket: Resource<Socket>) -> Answer<()> {
         let socket = self.tcp(&socket)?;
         Ok(match socket.phase {
-            Phase::Binding => {
-                socket.phase = Phase::Bound;
-                Ok(())
-            }
+            Phase::New => socket.local.finish_bind(),
             _ => Err(ErrorCode::NotInProgress),
         })
     }
@@ -140,11 +108,11 @@ impl wit_tcp::HostTcpSocket for State {
             Err(code) => return Ok(Err(code)),
         };
         let socket = self.tcp(&socket)?;
-        if !matches!(socket.phase, Phase::New | Phase::Bound) {
+        if !matches!(socket.phase, Phase::New) || socket.local.is_binding() {
             return Ok(Err(ErrorCode::InvalidState));
         }
         let remote = remote.into();
-        if !is_reachable(remote, socket.family) {
+        if !is_reachable(remote, socket.local.family) {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
         let connecting = async move { session.dial(remote).await.map_err(|failure| code(&failure)) };
@@ -196,7 +164,7 @@ impl wit_tcp::HostTcpSocket for State {
     fn local_address(&mut self, socket: Resource<Socket>) -> Answer<IpSocketAddress> {
         let socket = self.tcp(&socket)?;
         Ok(match &socket.phase {
-            Phase::Bound => Ok(unspecified(socket.family).into()),
+            Phase::New => socket.local.address().map(Into::into),
             Phase::Connected(peer) => peer.lock().local().map(Into::into).ok_or(ErrorCode::InvalidState),
             _ => Err(ErrorCode::InvalidState),
         })
@@ -215,7 +183,7 @@ impl wit_tcp::HostTcpSocket for State {
     }
 
     fn address_family(&mut self, socket: Resource<Socket>) -> wasmtime::Result<IpAddressFamily> {
-        Ok(self.tcp(&socket)?.family)
+        Ok(self.tcp(&socket)?.local.family)
     }
 
     fn set_listen_backlog_size(&mut self, socket: Resource<Socket>, _value: u64) -> Answer<()> {
@@ -237,7 +205,7 @@ impl wit_tcp::HostTcpSocket for State {
     }
 
     fn set_keep_alive_idle_time(&mut self, socket: Resource<Socket>, value: u64) -> Answer<()> {
-        self.set(&socket, value, |options, value| options.idle = value)
+        Ok(set(&mut self.tcp(&socket)?.options.idle, value))
     }
 
     fn keep_alive_interval(&mut self, socket: Resource<Socket>) -> Answer<u64> {
@@ -245,7 +213,7 @@ impl wit_tcp::HostTcpSocket for State {
     }
 
     fn set_keep_alive_interval(&mut self, socket: Resource<Socket>, value: u64) -> Answer<()> {
-        self.set(&socket, value, |options, value| options.interval = value)
+        Ok(set(&mut self.tcp(&socket)?.options.interval, value))
     }
 
     fn keep_alive_count(&mut self, socket: Resource<Socket>) -> Answer<u32> {
@@ -253,31 +221,31 @@ impl wit_tcp::HostTcpSocket for State {
     }
 
     fn set_keep_alive_count(&mut self, socket: Resource<Socket>, value: u32) -> Answer<()> {
-        self.set(&socket, value, |options, value| options.count = value)
+        Ok(set(&mut self.tcp(&socket)?.options.count, value))
     }
 
     fn hop_limit(&mut self, socket: Resource<Socket>) -> Answer<u8> {
-        Ok(Ok(self.tcp(&socket)?.options.hops))
+        Ok(Ok(self.tcp(&socket)?.local.hops))
     }
 
     fn set_hop_limit(&mut self, socket: Resource<Socket>, value: u8) -> Answer<()> {
-        self.set(&socket, value, |options, value| options.hops = value)
+        Ok(set(&mut self.tcp(&socket)?.local.hops, value))
     }
 
     fn receive_buffer_size(&mut self, socket: Resource<Socket>) -> Answer<u64> {
-        Ok(Ok(self.tcp(&socket)?.options.receive))
+        Ok(Ok(self.tcp(&socket)?.local.receive))
     }
 
     fn set_receive_buffer_size(&mut self, socket: Resource<Socket>, value: u64) -> Answer<()> {
-        self.set(&socket, value, |options, value| options.receive = value)
+        Ok(set(&mut self.tcp(&socket)?.local.receive, value))
     }
 
     fn send_buffer_size(&mut self, socket: Resource<Socket>) -> Answer<u64> {
-        Ok(Ok(self.tcp(&socket)?.options.send))
+        Ok(Ok(self.tcp(&socket)?.local.send))
     }
 
     fn set_send_buffer_size(&mut self, socket: Resource<Socket>, value: u64) -> Answer<()> {
-        self.set(&socket, value, |options, value| options.send = value)
+        Ok(set(&mut self.tcp(&socket)?.local.send, value))
     }
 
     fn subscribe(&mut self, socket: Resource<Socket>) -> wasmtime::Result<Resource<DynPollable>> {

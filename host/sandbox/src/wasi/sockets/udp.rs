@@ -10,28 +10,19 @@ use tokio::sync::Mutex;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynPollable, Pollable};
 
+use super::local::{Local, set};
 use super::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use super::stream::now;
-use super::{Answer, Network, code, is_reachable, is_unspecified, udp_create_socket, unspecified, wit_udp};
+use super::{Answer, Network, code, is_reachable, udp_create_socket, wit_udp};
 use crate::state::State;
 use wit_udp::{IncomingDatagram, OutgoingDatagram};
 
 /// A socket.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Socket {
-    family: IpAddressFamily,
-    phase: Phase,
-    hops: u8,
-    receive: u64,
-    send: u64,
-}
-
-enum Phase {
-    New,
-    Binding,
-    Bound,
+    local: Local,
     /// With the only peer, when there is one.
-    Open(Shared, Option<SocketAddr>),
+    open: Option<(Shared, Option<SocketAddr>)>,
 }
 
 /// Shared by the socket and its streams; the component uses one at a time.
@@ -85,7 +76,7 @@ impl udp_create_socket::Host for State {
     fn create_udp_socket(&mut self, family: IpAddressFamily) -> Answer<Resource<Socket>> {
         match self.sockets()? {
             Ok(_) => {
-                let socket = Socket { family, phase: Phase::New, hops: 64, receive: 212_992, send: 212_992 };
+                let socket = Socket { local: Local::new(family, 212_992, 212_992), open: None };
                 Ok(Ok(self.table.push(socket)?))
             }
             Err(code) => Ok(Err(code)),
@@ -109,26 +100,11 @@ impl wit_udp::HostUdpSocket for State {
         local: IpSocketAddress,
     ) -> Answer<()> {
         self.table.get(&network)?;
-        let socket = self.udp(&socket)?;
-        Ok(match socket.phase {
-            Phase::New if is_unspecified(local.into(), socket.family) => {
-                socket.phase = Phase::Binding;
-                Ok(())
-            }
-            Phase::New => Err(ErrorCode::AccessDenied),
-            _ => Err(ErrorCode::InvalidState),
-        })
+        Ok(self.udp(&socket)?.local.start_bind(local.into()))
     }
 
     fn finish_bind(&mut self, socket: Resource<Socket>) -> Answer<()> {
-        let socket = self.udp(&socket)?;
-        Ok(match socket.phase {
-            Phase::Binding => {
-                socket.phase = Phase::Bound;
-                Ok(())
-            }
-            _ => Err(ErrorCode::NotInProgress),
-        })
+        Ok(self.udp(&socket)?.local.finish_bind())
     }
 
     async fn stream(
@@ -141,15 +117,15 @@ impl wit_udp::HostUdpSocket for State {
             Err(code) => return Ok(Err(code)),
         };
         let found = self.udp(&socket)?;
-        let family = found.family;
+        let family = found.local.family;
         let peer: Option<SocketAddr> = peer.map(Into::into);
         if peer.is_some_and(|peer| !is_reachable(peer, family)) {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
-        let shared = match &found.phase {
-            Phase::New | Phase::Binding => return Ok(Err(ErrorCode::InvalidState)),
-            Phase::Open(shared, _) => Arc::clone(shared),
-            Phase::Bound => match session.datagrams(family == IpAddressFamily::Ipv6) {
+        let shared = match &found.open {
+            Some((shared, _)) => Arc::clone(shared),
+            None if !found.local.is_bound() => return Ok(Err(ErrorCode::InvalidState)),
+            None => match session.datagrams(family == IpAddressFamily::Ipv6) {
                 Ok(datagrams) => Arc::new(Mutex::new(datagrams)),
                 Err(failure) => return Ok(Err(code(&failure))),
             },
@@ -161,7 +137,7 @@ impl wit_udp::HostUdpSocket for State {
                 return Ok(Err(code(&failure)));
             }
         }
-        self.udp(&socket)?.phase = Phase::Open(Arc::clone(&shared), peer);
+        self.udp(&socket)?.open = Some((Arc::clone(&shared), peer));
         let incoming = Incoming { socket: Arc::clone(&shared), peer, next: None };
         let outgoing = Outgoing { socket: shared, family, peer, leave: 0 };
         Ok(Ok((self.table.push_child(incoming, &socket)?, self.table.push_child(outgoing, &socket)?)))
@@ -169,10 +145,9 @@ impl wit_udp::HostUdpSocket for State {
 
     fn local_address(&mut self, socket: Resource<Socket>) -> Answer<IpSocketAddress> {
         let socket = self.udp(&socket)?;
-        Ok(match &socket.phase {
-            Phase::New | Phase::Binding => Err(ErrorCode::InvalidState),
-            Phase::Bound => Ok(unspecified(socket.family).into()),
-            Phase::Open(shared, _) => {
+        Ok(match &socket.open {
+            None => socket.local.address().map(Into::into),
+            Some((shared, _)) => {
                 let local = shared.try_lock().ok().and_then(|datagrams| datagrams.local());
                 local.map(Into::into).ok_or(ErrorCode::InvalidState)
             }
@@ -180,50 +155,38 @@ impl wit_udp::HostUdpSocket for State {
     }
 
     fn remote_address(&mut self, socket: Resource<Socket>) -> Answer<IpSocketAddress> {
-        Ok(match self.udp(&socket)?.phase {
-            Phase::Open(_, Some(peer)) => Ok(peer.into()),
+        Ok(match &self.udp(&socket)?.open {
+            Some((_, Some(peer))) => Ok((*peer).into()),
             _ => Err(ErrorCode::InvalidState),
         })
     }
 
     fn address_family(&mut self, socket: Resource<Socket>) -> wasmtime::Result<IpAddressFamily> {
-        Ok(self.udp(&socket)?.family)
+        Ok(self.udp(&socket)?.local.family)
     }
 
     fn unicast_hop_limit(&mut self, socket: Resource<Socket>) -> Answer<u8> {
-        Ok(Ok(self.udp(&socket)?.hops))
+        Ok(Ok(self.udp(&socket)?.local.hops))
     }
 
     fn set_unicast_hop_limit(&mut self, socket: Resource<Socket>, value: u8) -> Answer<()> {
-        if value == 0 {
-            return Ok(Err(ErrorCode::InvalidArgument));
-        }
-        self.udp(&socket)?.hops = value;
-        Ok(Ok(()))
+        Ok(set(&mut self.udp(&socket)?.local.hops, value))
     }
 
     fn receive_buffer_size(&mut self, socket: Resource<Socket>) -> Answer<u64> {
-        Ok(Ok(self.udp(&socket)?.receive))
+        Ok(Ok(self.udp(&socket)?.local.receive))
     }
 
     fn set_receive_buffer_size(&mut self, socket: Resource<Socket>, value: u64) -> Answer<()> {
-        if value == 0 {
-            return Ok(Err(ErrorCode::InvalidArgument));
-        }
-        self.udp(&socket)?.receive = value;
-        Ok(Ok(()))
+        Ok(set(&mut self.udp(&socket)?.local.receive, value))
     }
 
     fn send_buffer_size(&mut self, socket: Resource<Socket>) -> Answer<u64> {
-        Ok(Ok(self.udp(&socket)?.send))
+        Ok(Ok(self.udp(&socket)?.local.send))
     }
 
     fn set_send_buffer_size(&mut self, socket: Resource<Socket>, value: u64) -> Answer<()> {
-        if value == 0 {
-            return Ok(Err(ErrorCode::InvalidArgument));
-        }
-        self.udp(&socket)?.send = value;
-        Ok(Ok(()))
+        Ok(set(&mut self.udp(&socket)?.local.send, value))
     }
 
     fn subscribe(&mut self, socket: Resource<Socket>) -> wasmtime::Result<Resource<DynPollable>> {
