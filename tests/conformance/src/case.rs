@@ -51,6 +51,7 @@ pub(crate) struct Expect {
     /// "up", "degraded", "down" or "error".
     pub(crate) state: Option<String>,
     /// One of these; a star stands for the rest: "*.refused", "tls.*".
+    #[serde(alias = "code", deserialize_with = "one_or_more")]
     pub(crate) codes: Vec<String>,
     /// By id: whether it passed.
     pub(crate) findings: BTreeMap<String, bool>,
@@ -75,7 +76,6 @@ struct Written {
     #[serde(default)]
     grant: Granted,
     met: Option<String>,
-    #[serde(default, deserialize_with = "one_code")]
     expect: Option<Expect>,
 }
 
@@ -169,14 +169,17 @@ fn collect(root: &Path, folder: &Path, cases: &mut Vec<Case>) -> Result<(), Case
 }
 
 /// `"code": "x"` is short for `"codes": ["x"]`.
-fn one_code<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Expect>, D::Error> {
-    let mut value = Value::deserialize(from)?;
-    if let Some(map) = value.as_object_mut()
-        && let Some(code) = map.remove("code")
-    {
-        map.insert("codes".to_owned(), Value::Array(vec![code]));
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a code, or a list of codes")]
+    enum Written {
+        One(String),
+        More(Vec<String>),
     }
-    serde_json::from_value(value).map(Some).map_err(serde::de::Error::custom)
+    Ok(match Written::deserialize(from)? {
+        Written::One(code) => vec![code],
+        Written::More(codes) => codes,
+    })
 }
 
 fn usual() -> Duration {
@@ -198,6 +201,8 @@ mod tests {
         refuse(r#"{"about": "a"}"#, "a case has a world");
         refuse(r#"{"about": "a", "rule": "loaded", "world": {}}"#, "a case has a world");
         refuse(r#"{"about": "a", "rule": "no-such-rule"}"#, "no-such-rule");
+        refuse(r#"{"about": "a", "world": {}, "expect": {"statte": "up"}}"#, "`code`");
+        refuse(r#"{"about": "a", "world": {}, "expect": {"code": 7}}"#, "a code, or a list of codes");
         refuse(r#"{"about": "a", "world": {"peers": [{"does": ["explode"]}]}, "expect": {}}"#, "explode");
         refuse(
             r#"{"about": "a", "world": {"peers": [{"does": [{"delay": "soon"}]}]}, "expect": {}}"#,

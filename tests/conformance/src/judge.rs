@@ -96,7 +96,7 @@ fn mismatches(expect: &Expect, shown: &Shown) -> Vec<String> {
         }
     }
     if let Some(part) = &expect.summary_contains
-        && !outcome.is_some_and(|outcome| outcome.summary.contains(part.as_str()))
+        && !summary(verdict).contains(part.as_str())
     {
         found.push(format!("the summary lacks {part:?}: {}", told(verdict)));
     }
@@ -107,7 +107,20 @@ fn mismatches(expect: &Expect, shown: &Shown) -> Vec<String> {
             found.push(format!("no mistake is at {at:?}: {}", told(verdict)));
         }
     }
+    // Otherwise whoever wrote the script would look for a slow check.
+    if !found.is_empty() {
+        found.extend(shown.seen.waits.iter().cloned());
+    }
     found
+}
+
+/// What a person reads of it.
+fn summary(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Outcome(outcome) => outcome.summary.clone(),
+        Verdict::Failure(failure) => failure.to_string(),
+        Verdict::Fault(fault) => fault.to_string(),
+    }
 }
 
 /// A star stands for the rest.

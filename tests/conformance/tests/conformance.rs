@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use conformance::{Outcome, Suite, Tried};
+use conformance::{Case, Outcome, Suite, Tried};
 use libtest_mimic::{Arguments, Failed, Trial};
 use picket_hostile::Guest;
 use sandbox::{Failure, Sandbox, Settings, Verdict};
@@ -76,6 +76,20 @@ fn main() -> ExitCode {
         trials.push(Trial::test(format!("{name} passes"), move || passes(&path, FEW)));
         trials.push(Trial::test(format!("{name} is denied"), move || is_denied(&denied)));
     }
+    trials.push(Trial::test("scripted/revocation is told as the script says", || {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripted");
+        let suite = Suite { cases: Case::below(&folder).unwrap(), runs: FEW };
+        let failed = failures(&tried_by(&suite, &component(&check("tls"))?));
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+    }));
+    trials.push(Trial::test("scripted/what a peer waited for is told", || {
+        let text = r#"{"about": "It greets.", "config": {"host": "a.example", "port": 25, "send": "EHLO\r\n", "expect": "250"},
+            "world": {"peers": [{"does": ["accept", {"expect": "HELO"}, {"send": "250"}]}]}, "expect": {"code": "ok"}}"#;
+        let suite = Suite { cases: vec![Case::read("x/y", text).unwrap()], runs: FEW };
+        let failed = failures(&tried_by(&suite, &component(&check("tcp"))?)).concat();
+        let told = r#"a.example:25 waited for "HELO", and heard "EHLO\r\n""#;
+        if failed.contains(told) { Ok(()) } else { Err(format!("{told} is not in: {failed}").into()) }
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -88,11 +102,15 @@ fn bundled() -> Vec<(String, PathBuf)> {
     for entry in std::fs::read_dir(root().join("plugins")).unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !["sdk", "templates"].contains(&name.as_str()) {
-            found.push((name.clone(), root().join(format!("target/plugins/{name}.wasm"))));
+            found.push((name.clone(), check(&name)));
         }
     }
     found.sort();
     found
+}
+
+fn check(name: &str) -> PathBuf {
+    root().join(format!("target/plugins/{name}.wasm"))
 }
 
 /// `make plugins` builds it beside the checks.
@@ -179,8 +197,11 @@ fn bench() -> &'static Bench {
 }
 
 fn tried(bytes: &[u8], runs: u32) -> Vec<Tried> {
+    tried_by(&Suite { runs, ..Suite::bundled() }, bytes)
+}
+
+fn tried_by(suite: &Suite, bytes: &[u8]) -> Vec<Tried> {
     let bench = bench();
-    let suite = Suite { runs, ..Suite::bundled() };
     bench.runtime.block_on(suite.try_component(&bench.sandbox, bytes, |_| {}))
 }
 

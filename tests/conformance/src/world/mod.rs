@@ -4,19 +4,21 @@
 mod peer;
 pub mod script;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use net::{
-    Answer, Cause, Ceiling, Endpoint, Failure, Family, Grant, Hidden, Host, Measured, NoToken, Phase, Policy,
-    Purpose, Question, Request, Response, TokenRequest, Transport,
+    Answer, Cause, Ceiling, Certificate, Endpoint, Failure, Family, Grant, Hidden, Host, Measured, NoToken,
+    Phase, Policy, Purpose, Question, Request, Response, RevocationSource, RevocationStatus, TlsSession,
+    TokenRequest, Transport,
 };
 use sandbox::{Stream, World};
 
 use peer::{Connection, Playing, fail};
-use script::{Lookup, Op, Peer, Script};
+use script::{Lookup, Op, Peer, Script, Told};
 
 /// What every wall clock shows when a run begins: a minute after the beginning of 2030.
 pub const MORNING: Duration = Duration::from_secs(1_893_456_060);
@@ -50,9 +52,13 @@ pub struct Seen {
     pub met: Vec<&'static str>,
     /// Every refusal of the grant.
     pub denials: Vec<String>,
+    /// What peers waited for and did not get until the time was up.
+    pub waits: Vec<String>,
     /// Calls to the world.
     pub calls: u32,
     measured: Measured,
+    /// What is said of every leaf that was served.
+    revocation: Vec<(Arc<Certificate>, HashMap<RevocationSource, Told>)>,
 }
 
 impl Seen {
@@ -251,6 +257,15 @@ impl World for Scripted {
 
     async fn token(&self, request: TokenRequest) -> Result<Hidden, NoToken> {
         peer::token(self, &request)
+    }
+
+    async fn ask_revocation(
+        &self,
+        session: &TlsSession,
+        place: usize,
+        source: RevocationSource,
+    ) -> RevocationStatus {
+        peer::revocation(self, session, place, source)
     }
 
     fn measured(&self) -> Measured {

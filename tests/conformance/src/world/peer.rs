@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use net::{Cause, Failure, Phase};
 
 pub(super) use self::connection::Connection;
+pub(super) use self::handshake::revocation;
 pub(super) use self::web::{exchange, token};
 use super::Scripted;
 use super::script::{Lookup, Op};
@@ -148,6 +149,7 @@ impl Playing {
                 }
                 // It waits for something that does not come.
                 Some(Op::Silence | Op::Expect(_) | Op::Tls(_)) => {
+                    self.note_what_does_not_come();
                     self.world.meet("silence");
                     return Err(self.world.wait(phase, &at));
                 }
@@ -156,6 +158,19 @@ impl Playing {
                 }
             }
         }
+    }
+
+    /// For whoever wrote the script: a check that says something else than a peer expects comes out as a timeout.
+    fn note_what_does_not_come(&self) {
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let what = match self.ops.front() {
+            Some(Op::Expect(expected)) => {
+                format!("waited for {:?}, and heard {:?}", shown(&expected.0), shown(&self.heard))
+            }
+            Some(Op::Tls(_)) => "waited for a handshake".to_owned(),
+            _ => return,
+        };
+        self.world.lock().waits.push(format!("{} {what}", self.at));
     }
 
     fn oblige(&mut self, max: usize) -> Result<Vec<u8>, Failure> {

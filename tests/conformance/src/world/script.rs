@@ -1,5 +1,6 @@
 //! What a scripted world does, as a case writes it. Owns the words; `peer` plays them.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -92,6 +93,22 @@ pub struct Tls {
     pub version: Option<String>,
     /// Ends the handshake with this reason, as `cause.tls` has them: "version", "alert".
     pub fails: Option<String>,
+    /// What "stapled", "ocsp" and "crl" say of the certificate when they are asked. Who is not listed is nobody who could be asked.
+    pub revocation: HashMap<net::RevocationSource, Told>,
+}
+
+/// What somebody says who is asked whether a certificate was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Told {
+    /// It was not.
+    Good,
+    /// It was.
+    Revoked,
+    /// Nothing that can be believed.
+    Unknown,
+    /// The grant does not contain whoever would have to be asked.
+    Denied,
 }
 
 /// A certificate and what is wrong with it.
@@ -111,6 +128,8 @@ pub enum Served {
     SelfSigned,
     /// Nobody knows its authority.
     Untrusted,
+    /// What is stapled to it says that it was revoked.
+    Revoked,
 }
 
 /// What a name server answers.

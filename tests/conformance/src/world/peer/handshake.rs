@@ -1,11 +1,15 @@
-//! How a peer shakes hands, and what it serves. Signs nothing: a certificate here is what a check may learn of one.
+//! How a peer shakes hands, what it serves, and what is said of it. Signs nothing: a certificate here is what a check may learn of one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use net::{Cause, Certificate, Defect, Failure, Phase, TlsOptions, TlsSession, Trust};
+use net::{
+    Cause, Certificate, Defect, Failure, Phase, Revocation, RevocationSource, RevocationStatus, TlsOptions,
+    TlsSession, Trust,
+};
 
-use super::super::MORNING;
-use super::super::script::{Op, Served, Tls};
+use super::super::script::{Op, Served, Tls, Told};
+use super::super::{MORNING, Scripted};
 use super::{Playing, fail};
 
 const DAY: i64 = 86_400;
@@ -59,6 +63,9 @@ impl Playing {
         }
         let name = options.server_name.as_deref().unwrap_or(host);
         let chain = chain(tls, name);
+        if let Some(leaf) = chain.first() {
+            self.world.lock().revocation.push((leaf.clone(), told(tls)));
+        }
         let defect = defect(tls.certificate, name);
         if let Some(defect) = &defect
             && options.trust != Trust::Unverified
@@ -78,6 +85,41 @@ impl Playing {
             verified: defect.map_or(Ok(chain), |defect| Err(vec![defect])),
             ..TlsSession::default()
         })
+    }
+}
+
+/// What whoever is asked about the leaf says.
+fn told(tls: &Tls) -> HashMap<RevocationSource, Told> {
+    let mut told = tls.revocation.clone();
+    if tls.certificate == Served::Revoked {
+        told.insert(RevocationSource::Stapled, Told::Revoked);
+    }
+    told
+}
+
+/// What that source says of the certificate at that place of a session's path.
+pub(in super::super) fn revocation(
+    world: &Scripted,
+    session: &TlsSession,
+    place: usize,
+    source: RevocationSource,
+) -> RevocationStatus {
+    let seen = world.lock();
+    let leaf = session.path.first().filter(|_| place == 0);
+    let known = seen.revocation.iter().find(|(known, _)| leaf.is_some_and(|leaf| Arc::ptr_eq(leaf, known)));
+    let told = known.and_then(|(_, told)| told.get(&source)).copied();
+    let (revocation, message) = match told {
+        Some(Told::Good) => (Revocation::Good, "the script says good"),
+        Some(Told::Revoked) => (Revocation::Revoked, "the script says revoked"),
+        Some(Told::Unknown) => (Revocation::Unknown, "the script says nothing that can be believed"),
+        Some(Told::Denied) => (Revocation::Unknown, "the script does not grant it"),
+        None => (Revocation::Unknown, "nobody can be asked about revocation here"),
+    };
+    RevocationStatus {
+        revocation,
+        named: told.is_some(),
+        denied: told == Some(Told::Denied),
+        message: message.to_owned(),
     }
 }
 
@@ -131,6 +173,7 @@ fn defect(served: Served, name: &str) -> Option<Defect> {
         Served::Untrusted => {
             ("untrusted", "no authority that is trusted stands behind the certificate".to_owned())
         }
+        Served::Revoked => ("revoked", "the certificate was revoked".to_owned()),
     };
     Some(Defect { code: code.to_owned(), message })
 }
