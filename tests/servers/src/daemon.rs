@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{self, Process};
-use crate::{Authority, Error, Shape};
+use crate::{Authority, Error, Shape, ports};
 
 /// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Daemon {
         // Some of their processes are nobody in particular, and look for their files as such.
         open(at, 0o755)?;
         process::make_directory(&at.join("data"))?;
-        let ports = [process::free_port()?, process::free_port()?, process::free_port()?];
+        let ports = [ports::free_port()?, ports::free_port()?, ports::free_port()?];
         let file = at.join(CONFIGURATION);
         let [uid, gid] = [rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()];
         let values = [
@@ -69,8 +69,11 @@ impl Daemon {
         let mut command = Command::new(path);
         program.arguments(&mut command, at, ports[0]);
         let mut running = Process::start(&mut command, at.join("log"), Signal::TERM)?;
-        let awaited = if program == Program::Dovecot { &ports[..] } else { &ports[..1] };
-        running.wait_until(|| awaited.iter().all(|port| process::accepts(*port)))?;
+        // They listen before they serve, and some start a process for the first who comes.
+        running.wait_until(|| {
+            let dialogues = program.dialogues();
+            ports.iter().zip(dialogues).all(|(port, (say, hear))| ports::answers(*port, say, hear))
+        })?;
         Ok(Daemon { ports, _process: running, _directory: directory })
     }
 
@@ -99,6 +102,24 @@ impl Program {
             Program::Slapd => ("slapd", "slapd"),
             Program::Prosody => ("prosody", "prosody"),
             Program::Mariadb => ("mariadbd", "mariadb-server-core"),
+        }
+    }
+
+    /// For each port on which it listens: what is said there, and what in the answer shows that it serves, and nobody in its place.
+    fn dialogues(self) -> &'static [(&'static [u8], &'static [u8])] {
+        match self {
+            Program::Dovecot => &[(b"", b"* OK "), (b"", b"+OK Dovecot"), (b"", b"220 mail.picket.test ")],
+            Program::Vsftpd => &[(b"", b"(vsFTPd ")],
+            // An anonymous bind, and that it came through (RFC 4511, section 4.2).
+            Program::Slapd => &[(
+                b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00",
+                b"\x02\x01\x01\x61\x07\x0a\x01\x00",
+            )],
+            Program::Prosody => &[(
+                b"<stream:stream to='localhost' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>",
+                b"<stream:features>",
+            )],
+            Program::Mariadb => &[(b"", b"-MariaDB-")],
         }
     }
 

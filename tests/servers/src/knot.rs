@@ -1,14 +1,15 @@
 //! Knot DNS as the authority for a zone with every type that the dns check knows.
 
 use std::net::UdpSocket;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::Error;
 use crate::process::{self, Process};
+use crate::{Error, ports};
 
 /// A running name server: authoritative for `picket.test.` and `2.0.192.in-addr.arpa.`, REFUSED for the rest.
 ///
@@ -50,23 +51,17 @@ impl Knot {
     }
 
     fn launch(serial: u32) -> Result<Knot, Error> {
-        let program = process::find("knotd", "knot")?;
         let directory = process::directory("knot")?;
         let root = directory.path();
         process::write(&root.join("picket.test.zone"), zone(serial))?;
         process::write(&root.join("2.0.192.in-addr.arpa.zone"), REVERSE)?;
         process::make_directory(&root.join("run"))?;
         process::make_directory(&root.join("db"))?;
-        let port = process::free_port()?;
+        let port = ports::free_port()?;
         let configuration =
             CONFIGURATION.replace("@ROOT@", &root.display().to_string()).replace("@PORT@", &port.to_string());
         process::write(&root.join("knot.conf"), configuration)?;
-        let mut running = Process::start(
-            Command::new(program).arg("-c").arg(root.join("knot.conf")),
-            root.join("log"),
-            Signal::TERM,
-        )?;
-        running.wait_until(|| process::accepts(port) && serves(port))?;
+        let running = run(root, port, "picket.test")?;
         Ok(Knot { port, _process: running, _directory: directory })
     }
 
@@ -81,13 +76,28 @@ impl Knot {
     }
 }
 
-/// Whether the SOA of the zone comes back with NOERROR.
-fn serves(port: u16) -> bool {
-    let question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06picket\x04test\x00\x00\x06\x00\x01";
+/// Runs Knot with the file `knot.conf` in `root`, until it answers for the zone over UDP and TCP.
+pub(crate) fn run(root: &Path, port: u16, zone: &str) -> Result<Process, Error> {
+    let program = process::find("knotd", "knot")?;
+    let mut command = Command::new(program);
+    command.arg("-c").arg(root.join("knot.conf"));
+    let mut running = Process::start(&mut command, root.join("log"), Signal::TERM)?;
+    running.wait_until(|| ports::accepts(port) && serves(port, zone))?;
+    Ok(running)
+}
+
+/// Whether the SOA record of the zone comes back with NOERROR.
+pub(crate) fn serves(port: u16, zone: &str) -> bool {
+    let mut question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00".to_vec();
+    for label in zone.split('.') {
+        question.push(u8::try_from(label.len()).unwrap_or_default());
+        question.extend(label.bytes());
+    }
+    question.extend(b"\x00\x00\x06\x00\x01");
     let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return false };
     let mut answer = [0; 512];
     socket.set_read_timeout(Some(Duration::from_millis(200))).is_ok()
-        && socket.send_to(question, ("127.0.0.1", port)).is_ok()
+        && socket.send_to(&question, ("127.0.0.1", port)).is_ok()
         && socket.recv(&mut answer).is_ok_and(|length| length > 12)
         && answer[3] & 0x0f == 0
         && answer[7] == 1

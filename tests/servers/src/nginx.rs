@@ -1,13 +1,12 @@
 //! nginx with pages that an http check can be right or wrong about, over http and https.
 
-use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{self, Process};
-use crate::{Authority, Error, Shape};
+use crate::{Authority, Error, Shape, ports};
 
 /// User name of `/private`.
 pub const USER: &str = "picket";
@@ -85,7 +84,7 @@ impl Nginx {
         process::write(&pages.join("slow"), "s".repeat(4096))?;
         process::write(&pages.join("64k"), format!("{}end\n", "b".repeat(64 << 10)))?;
         process::write(&pages.join("large"), format!("{}end\n", "a".repeat(2 << 20)))?;
-        let [http, https, mutual] = [process::free_port()?, process::free_port()?, process::free_port()?];
+        let [http, https, mutual] = [ports::free_port()?, ports::free_port()?, ports::free_port()?];
         let configuration = CONFIGURATION
             .replace("@ROOT@", &root.display().to_string())
             .replace("@HTTP@", &http.to_string())
@@ -104,9 +103,7 @@ impl Nginx {
             root.join("log"),
             Signal::TERM,
         )?;
-        running.wait_until(|| {
-            [http, https, mutual].iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        })?;
+        running.wait_until(|| [http, https, mutual].iter().all(|port| ports::accepts(*port)))?;
         Ok(Nginx { http, https, mutual, _process: running, _directory: directory })
     }
 

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{self, Process};
-use crate::{Authority, Error, Shape};
+use crate::{Authority, Error, Shape, ports};
 
 /// A running `openssl s_server`. It takes one connection after the other.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl OpensslServer {
         process::write(&at.join("chain.pem"), &identity.chain_pem)?;
         process::write(&at.join("key.pem"), &identity.key_pem)?;
         process::write(&at.join("ca.pem"), &identity.root_pem)?;
-        let port = process::free_port()?;
+        let port = ports::free_port()?;
         let mut command = Command::new(program);
         // Without the machine's own configuration, which may forbid what is wanted here.
         command.current_dir(at).env("OPENSSL_CONF", "/dev/null").arg("s_server");
@@ -45,7 +45,7 @@ impl OpensslServer {
         }
         command.args(options.split_whitespace());
         let mut running = Process::start(&mut command, at.join("log"), Signal::TERM)?;
-        running.wait_until(|| process::accepts(port))?;
+        running.wait_until(|| ports::accepts(port))?;
         Ok(OpensslServer { port, root_pem: identity.root_pem, _process: running, _directory: directory })
     }
 

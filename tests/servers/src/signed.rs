@@ -1,15 +1,12 @@
-//! Knot DNS as the authority for a tree of signed zones, whole and damaged, and unbound as a resolver that validates it.
+//! Knot DNS as the authority for a tree of signed zones, whole and damaged.
 
-use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{self, Process};
-use crate::{Authority, Error, Shape};
+use crate::{Error, knot, ports};
 
 /// A running name server: authoritative for `signed.test.` and the zones below it, each with `www` as an address.
 ///
@@ -40,7 +37,6 @@ impl Signed {
     }
 
     fn launch() -> Result<Signed, Error> {
-        let program = process::find("knotd", "knot")?;
         let directory = process::directory("signed")?;
         let root = directory.path();
         for name in ["run", "db", "keys", "served"] {
@@ -73,14 +69,9 @@ impl Signed {
         process::write(&root.join("signed.test.zone"), format!("{ROOT_ZONE}{delegations}"))?;
         sign(root, "signed.test", None)?;
         let anchor = tell(root, "signed.test", "dnskey")?.replace(" DNSKEY ", " 300 IN DNSKEY ");
-        let port = process::free_port()?;
+        let port = ports::free_port()?;
         process::write(&root.join("knot.conf"), serving(root, port))?;
-        let mut running = Process::start(
-            Command::new(program).arg("-c").arg(root.join("knot.conf")),
-            root.join("log"),
-            Signal::TERM,
-        )?;
-        running.wait_until(|| process::accepts(port) && serves(port))?;
+        let running = knot::run(root, port, "signed.test")?;
         Ok(Signed { port, anchor, _process: running, _directory: directory })
     }
 
@@ -121,18 +112,6 @@ fn flipped(record: &str) -> String {
     let (front, digest) = record.rsplit_once(' ').unwrap_or(("", record));
     let other = if digest.starts_with('0') { "1" } else { "0" };
     format!("{front} {other}{}", digest.get(1..).unwrap_or_default())
-}
-
-/// Whether the SOA record of the tree's root comes back.
-fn serves(port: u16) -> bool {
-    let question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06signed\x04test\x00\x00\x06\x00\x01";
-    let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return false };
-    let mut answer = [0; 512];
-    socket.set_read_timeout(Some(Duration::from_millis(200))).is_ok()
-        && socket.send_to(question, ("127.0.0.1", port)).is_ok()
-        && socket.recv(&mut answer).is_ok_and(|length| length > 12)
-        && answer[3] & 0x0f == 0
-        && answer[7] == 1
 }
 
 fn child(zone: &str) -> String {
@@ -195,99 +174,3 @@ fn serving(root: &Path, port: u16) -> String {
          zone:\n  - domain: signed.test\n{zones}"
     )
 }
-
-/// A running resolver that knows the tree of [`Signed`] and validates it: over UDP and TCP on one port, DNS over TLS and over HTTPS
-/// on two others, with a certificate for `localhost` and 127.0.0.1.
-#[derive(Debug)]
-pub struct Unbound {
-    port: u16,
-    tls_port: u16,
-    https_port: u16,
-    _process: Process,
-    _signed: Signed,
-    _directory: TempDir,
-}
-
-impl Unbound {
-    /// Starts it with a certificate of that shape.
-    pub fn start(authority: &Authority, shape: Shape) -> Result<Unbound, Error> {
-        process::start_anew(|| Unbound::launch(authority, shape))
-    }
-
-    fn launch(authority: &Authority, shape: Shape) -> Result<Unbound, Error> {
-        let program = process::find("unbound", "unbound")?;
-        let signed = Signed::start()?;
-        let directory = process::directory("unbound")?;
-        let root = directory.path();
-        let identity = authority.issue(shape)?;
-        process::write(&root.join("chain.pem"), &identity.chain_pem)?;
-        process::write(&root.join("key.pem"), &identity.key_pem)?;
-        process::write(&root.join("anchor"), format!("{}\n", signed.anchor()))?;
-        let (port, tls_port, https_port) =
-            (process::free_port()?, process::free_port()?, process::free_port()?);
-        let configuration = UNBOUND
-            .replace("@ROOT@", &root.display().to_string())
-            .replace("@PORT@", &port.to_string())
-            .replace("@TLS@", &tls_port.to_string())
-            .replace("@HTTPS@", &https_port.to_string())
-            .replace("@KNOT@", &signed.port().to_string());
-        process::write(&root.join("unbound.conf"), configuration)?;
-        let mut running = Process::start(
-            Command::new(program).arg("-d").arg("-c").arg(root.join("unbound.conf")),
-            root.join("log"),
-            Signal::TERM,
-        )?;
-        running.wait_until(|| serves(port) && process::accepts(tls_port) && process::accepts(https_port))?;
-        Ok(Unbound { port, tls_port, https_port, _process: running, _signed: signed, _directory: directory })
-    }
-
-    /// Where it answers over UDP and TCP on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Where it speaks DNS over TLS.
-    pub fn tls_port(&self) -> u16 {
-        self.tls_port
-    }
-
-    /// Where it speaks DNS over HTTPS, at `/dns-query`.
-    pub fn https_port(&self) -> u16 {
-        self.https_port
-    }
-
-    /// The DNSKEY record of `signed.test.` as a zone file has it.
-    pub fn anchor(&self) -> &str {
-        self._signed.anchor()
-    }
-}
-
-const UNBOUND: &str = r#"
-server:
-    directory: "@ROOT@"
-    username: ""
-    chroot: ""
-    pidfile: ""
-    use-syslog: no
-    log-time-ascii: yes
-    num-threads: 1
-    interface: 127.0.0.1@@PORT@
-    interface: 127.0.0.1@@TLS@
-    interface: 127.0.0.1@@HTTPS@
-    tls-port: @TLS@
-    https-port: @HTTPS@
-    tls-service-key: "@ROOT@/key.pem"
-    tls-service-pem: "@ROOT@/chain.pem"
-    access-control: 127.0.0.0/8 allow
-    do-not-query-localhost: no
-    do-ip6: no
-    module-config: "validator iterator"
-    trust-anchor-file: "@ROOT@/anchor"
-    local-zone: "test." nodefault
-    val-log-level: 1
-remote-control:
-    control-enable: no
-stub-zone:
-    name: "signed.test"
-    stub-addr: 127.0.0.1@@KNOT@
-"#;

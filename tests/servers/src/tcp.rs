@@ -94,7 +94,7 @@ fn swallow(mut stream: TcpStream) -> std::io::Result<()> {
 
 /// A port of 127.0.0.1 where nobody listens: a connection is refused.
 pub fn closed_port() -> Result<u16, Error> {
-    crate::process::free_port()
+    crate::ports::free_port()
 }
 
 /// A port that neither accepts nor refuses: its queue is full, so a SYN gets no answer, as behind a firewall that drops.

@@ -7,8 +7,8 @@ use std::process::Command;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::Error;
 use crate::process::{self, Account, Process};
+use crate::{Error, ports};
 
 /// User of the proxy.
 pub const USER: &str = "guard";
@@ -34,7 +34,7 @@ impl Tinyproxy {
         let program = process::find("tinyproxy", "tinyproxy")?;
         let directory = process::directory("tinyproxy")?;
         let root = directory.path();
-        let port = process::free_port()?;
+        let port = ports::free_port()?;
         let configuration =
             CONFIGURATION.replace("@PORT@", &port.to_string()).replace("@ROOT@", &root.display().to_string());
         process::write(&root.join("tinyproxy.conf"), configuration)?;
@@ -44,7 +44,7 @@ impl Tinyproxy {
         command.arg("-d").arg("-c").arg(root.join("tinyproxy.conf"));
         Account::apply(account, &mut command);
         let mut running = Process::start(&mut command, root.join("output"), Signal::TERM)?;
-        running.wait_until(|| process::accepts(port))?;
+        running.wait_until(|| ports::accepts(port))?;
         Ok(Tinyproxy { port, log: root.join("log"), _process: running, _directory: directory })
     }
 
