@@ -197,6 +197,7 @@ fn launch(kind: &str, settings: &Value, authority: &Authority) -> Result<Server,
             let values = [
                 ("port", server.port().to_string()),
                 ("ca", server.root_pem().to_owned()),
+                ("path_ca", format!("{}{}", server.root_pem(), authority.intermediate_pem())),
                 ("pin", hex::encode(server.pin())),
                 ("pin_base64", STANDARD.encode(server.pin())),
                 ("root_pin", STANDARD.encode(authority.root_pin())),
