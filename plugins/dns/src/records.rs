@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::QueryType;
+use crate::config::QueryType;
 
 /// What a record's data is compared with.
 #[derive(Debug, PartialEq)]

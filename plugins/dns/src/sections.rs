@@ -4,7 +4,7 @@ use sdk::dns::{Answer, Entry};
 use sdk::regex::Pattern;
 use sdk::{Failure, Patterns, Stop};
 
-use crate::Config;
+use crate::config::Config;
 
 /// The options that have patterns, compiled.
 pub(crate) struct Sections(Vec<Demand>);
