@@ -1,4 +1,4 @@
-//! Embeds what `picket plugin new` writes: the template, the SDK and the contract. A macro that reads a directory would not see a
+//! Embeds what `picket plugin new` writes: the templates, the SDK, the contract and what a case is. A macro that reads a directory would not see a
 //! new file.
 
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo so")]
@@ -10,17 +10,21 @@ fn main() {
     let here = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let root = here.join("../..");
     let mut text = String::from("&[\n");
-    for (from, to) in [
-        ("plugins/templates/rust", ""),
-        ("plugins/sdk/Cargo.toml", "vendor/sdk/Cargo.toml"),
-        ("plugins/sdk/src", "vendor/sdk/src"),
-        ("wit", "wit"),
+    for (language, from, to) in [
+        ("None", "plugins/templates/cases", "cases"),
+        ("None", "docs/conformance.md", "docs/conformance.md"),
+        ("None", "wit", "wit"),
+        ("Some(Language::Rust)", "plugins/templates/rust", ""),
+        ("Some(Language::Rust)", "plugins/sdk/Cargo.toml", "vendor/sdk/Cargo.toml"),
+        ("Some(Language::Rust)", "plugins/sdk/src", "vendor/sdk/src"),
+        ("Some(Language::Python)", "plugins/templates/python", ""),
     ] {
         println!("cargo::rerun-if-changed={}", root.join(from).display());
         for (file, name) in files(&root.join(from), Path::new(to)) {
             println!("cargo::rerun-if-changed={}", file.display());
             let name = name.to_string_lossy().replace('\\', "/");
-            let _ = writeln!(text, "    ({name:?}, include_str!({:?})),", file.display().to_string());
+            let _ =
+                writeln!(text, "    ({language}, {name:?}, include_str!({:?})),", file.display().to_string());
         }
     }
     text.push(']');

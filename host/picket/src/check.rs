@@ -128,8 +128,9 @@ async fn traced(
         .record(plugin, job, |session| Arc::new(session))
         .await
         .map_err(|e| Failure::new(exit::OS, e))?;
-    let text =
+    let mut text =
         serde_json::to_string_pretty(&trace).expect("a trace has string keys and no failing serializer");
+    text.push('\n');
     let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     open.and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|e| Failure::new(exit::GENERAL, e).context(format!("cannot write {}", path.display())))?;

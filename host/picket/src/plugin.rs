@@ -8,10 +8,11 @@ mod test;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Subcommand;
 use sandbox::bundled::{self, Plugins};
-use sandbox::{Plugin, Sandbox};
+use sandbox::{CompileBudget, Plugin, Sandbox};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, exit};
@@ -107,12 +108,13 @@ pub(crate) async fn run(args: Args) -> Result<u8, Failure> {
 }
 
 /// A sandbox for one command: compiled in a bounded child, because the file may be anybody's; nothing kept. Whoever names a file here permits it,
-/// however large it is.
+/// however large it is, and waits for it: an interpreter takes half a minute, and more on a busy machine.
 pub(crate) fn sandbox(network: net::Network) -> Result<Sandbox, Failure> {
     let settings = sandbox::Settings {
         slots: 1,
         compiler: compiler()?,
         max_component_bytes: 64 << 20,
+        compile_budget: CompileBudget { cpu: Duration::from_secs(300), ..CompileBudget::default() },
         ..sandbox::Settings::default()
     };
     Sandbox::new(settings, network)
@@ -139,9 +141,7 @@ pub(crate) async fn load(
     } else {
         bundled(sandbox, Some(&directory)).await?
     };
-    plugins.find(check).cloned().map_err(|e| {
-        Failure::new(exit::DATA, e).advice("a file is written with a slash or its ending: ./my.wasm")
-    })
+    plugins.find(check).cloned().map_err(|e| Failure::new(exit::DATA, e).advice(A_FILE))
 }
 
 /// The bytes of a check by its name, which is that of its file, or of a file; whatever they are.
@@ -149,7 +149,13 @@ async fn bytes(check: &str, place: Option<&Path>) -> Result<Vec<u8>, Failure> {
     if check.contains('/') || check.ends_with(".wasm") {
         return read(Path::new(check)).await;
     }
-    read(&bundled::directory(place).map_err(no_plugins)?.join(format!("{check}.wasm"))).await
+    let directory = bundled::directory(place).map_err(no_plugins)?;
+    let file = directory.join(format!("{check}.wasm"));
+    if !file.is_file() {
+        let unknown = format!("unknown check {check:?}: there is no {}", file.display());
+        return Err(Failure::text(exit::DATA, unknown).advice(A_FILE));
+    }
+    read(&file).await
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -168,6 +174,9 @@ async fn bundled(sandbox: &Sandbox, place: Option<&Path>) -> Result<Plugins, Fai
     let directory = bundled::directory(place).map_err(no_plugins)?;
     bundled::load_all(sandbox, &directory).await.map_err(no_plugins)
 }
+
+/// For who meant one.
+const A_FILE: &str = "a file is written with a slash or its ending: ./my.wasm";
 
 fn no_plugins(e: bundled::BundledError) -> Failure {
     Failure::new(exit::NO_INPUT, e).advice("`make plugins` builds them into target/plugins")

@@ -38,9 +38,13 @@ Exit status:
 
 pub(crate) async fn run(args: Args) -> Result<u8, Failure> {
     let file = args.trace.display();
-    let text = tokio::fs::read_to_string(&args.trace)
+    let bytes = tokio::fs::read(&args.trace)
         .await
         .map_err(|e| Failure::new(exit::NO_INPUT, e).context(format!("cannot read {file}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::text(exit::DATA, format!("{file} is not a trace: it is no text"))
+            .advice("the trace stands first, the check behind it")
+    })?;
     let trace = Trace::read(&text).map_err(|e| Failure::new(exit::DATA, e).context(file.to_string()))?;
     let network = net::Network::new(net::Settings::default()).map_err(|e| Failure::new(exit::OS, e))?;
     let sandbox = plugin::sandbox(network)?;

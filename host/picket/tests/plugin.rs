@@ -124,6 +124,11 @@ fn a_file_that_is_no_trace_is_told_so() {
         assert_eq!(output.status.code(), Some(65));
         assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
     }
+    // The two arguments the wrong way round.
+    let component = root().join("target/plugins/http.wasm");
+    let output = picket(&["replay", component.to_str().unwrap(), file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(65));
+    assert!(text(&output.stderr).contains("the trace stands first"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -150,6 +155,16 @@ fn the_suite_says_a_line_for_each_case_and_writes_reports() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("FAIL  contract/component"), "{}", text(&output.stdout));
     assert_eq!(picket(&["plugin", "test", "tcp", "--case", "no-such"]).status.code(), Some(64));
+    let unknown = picket(&["plugin", "test", "my-check"]);
+    assert_eq!(unknown.status.code(), Some(65));
+    assert!(text(&unknown.stderr).contains("./my.wasm"), "{}", text(&unknown.stderr));
+    let folder = directory.path().join("cases/wrong");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("case.json"), r#"{"about": "a", "world": {}, "expect": {"statte": "up"}}"#)
+        .unwrap();
+    let wrong = picket(&["plugin", "test", "tcp", "--cases", directory.path().to_str().unwrap()]);
+    assert_eq!(wrong.status.code(), Some(65));
+    assert!(text(&wrong.stderr).contains("cases/wrong/case.json: unknown field"), "{}", text(&wrong.stderr));
 }
 
 #[test]
@@ -215,6 +230,23 @@ fn a_new_check_builds_with_one_command_and_passes_the_suite_at_once() {
     let again = picket(&["plugin", "new", "greets", "--dir", folder.to_str().unwrap()]);
     assert_eq!(again.status.code(), Some(65));
     assert_eq!(picket(&["plugin", "new", "Greets"]).status.code(), Some(64));
+}
+
+#[test]
+fn a_new_check_in_python_builds_with_one_command_and_passes_the_suite_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("greets");
+    good(&picket(&["plugin", "new", "greets", "--lang", "python", "--dir", folder.to_str().unwrap()]));
+    let tool = root().join("target/guests/venv/bin/componentize-py");
+    assert!(tool.is_file(), "{} is missing; scripts/setup test installs it", tool.display());
+    let built =
+        Command::new("sh").arg(folder.join("build.sh")).env("COMPONENTIZE_PY", tool).output().unwrap();
+    good(&built);
+    let (component, cases) = (folder.join("greets.wasm"), folder.join("cases"));
+    let said =
+        good(&picket(&["plugin", "test", component.to_str().unwrap(), "--cases", cases.to_str().unwrap()]));
+    assert!(said.contains("ok    greeting"), "{said}");
+    assert!(said.contains(" 0 failed"), "{said}");
 }
 
 #[test]

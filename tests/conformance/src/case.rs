@@ -103,7 +103,7 @@ pub enum CaseError {
     /// Not JSON, or not a case.
     #[error("{id}: {reason}")]
     Form {
-        /// The case.
+        /// The case, or its file.
         id: String,
         /// What was found.
         reason: String,
@@ -111,6 +111,16 @@ pub enum CaseError {
     /// There is none in that folder.
     #[error("{} holds no case: a case is a folder with a case.json", .0.display())]
     Empty(PathBuf),
+}
+
+impl CaseError {
+    /// The same of a file that can be opened.
+    fn at(self, file: &Path) -> Self {
+        match self {
+            CaseError::Form { reason, .. } => CaseError::Form { id: file.display().to_string(), reason },
+            other => other,
+        }
+    }
 }
 
 impl Case {
@@ -157,7 +167,8 @@ fn collect(root: &Path, folder: &Path, cases: &mut Vec<Case>) -> Result<(), Case
             .map_err(|source| CaseError::Read { path: file.clone(), source })?;
         let inner = folder.strip_prefix(root).unwrap_or(folder).to_string_lossy().replace('\\', "/");
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        cases.push(Case::read(if inner.is_empty() { &name } else { &inner }, &text)?);
+        let case = Case::read(if inner.is_empty() { &name } else { &inner }, &text);
+        cases.push(case.map_err(|error| error.at(&file))?);
     }
     for entry in std::fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();

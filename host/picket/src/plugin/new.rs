@@ -8,14 +8,34 @@ use clap::ValueEnum;
 use crate::failure::{Failure, exit};
 use crate::output;
 
-/// Every file of a new check: its place and its text.
-const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/new_plugin.rs"));
+/// Every file of a new check: the language that it belongs to, none where it belongs to all; its place; its text.
+const FILES: &[(Option<Language>, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/new_plugin.rs"));
 
 /// What a new check is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Language {
     /// With Picket's SDK
     Rust,
+    /// With componentize-py; the component holds the interpreter, so it is as large as 18 MB
+    Python,
+}
+
+impl Language {
+    /// What builds it, beside the first command of its README.
+    fn build(self) -> &'static str {
+        match self {
+            Self::Rust => "cargo build --release --target wasm32-wasip2",
+            Self::Python => "sh build.sh",
+        }
+    }
+
+    /// Where the component lies then.
+    fn component(self) -> &'static str {
+        match self {
+            Self::Rust => "target/wasm32-wasip2/release/{{file}}.wasm",
+            Self::Python => "{{name}}.wasm",
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,25 +53,34 @@ pub(super) struct Args {
 
 /// Writes the folder. One that is there already and not empty stays as it is.
 pub(super) fn run(args: &Args) -> Result<u8, Failure> {
-    let Language::Rust = args.lang;
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Failure::text(exit::DATA, format!("{} is there already, and not empty", dir.display()))
             .advice("name another folder with --dir"));
     }
-    for (place, text) in FILES {
-        let place = if *place == "gitignore" { ".gitignore" } else { place };
-        // The SDK and the contract are written as they are.
-        let own = !place.starts_with("vendor/") && !place.starts_with("wit/");
-        let text = if own { filled(text, &args.name) } else { (*text).to_owned() };
-        write(&dir.join(place), &text)?;
+    for (place, text) in files(args.lang) {
+        let written = if place == "gitignore" { ".gitignore" } else { place };
+        let text = if is_template(place) { filled(text, &args.name) } else { text.to_owned() };
+        write(&dir.join(written), &text)?;
     }
     output::line(&format!(
-        "{} is written; README.md in it says how to go on\n  cd {} && cargo build --release --target wasm32-wasip2",
-        dir.display(),
-        dir.display()
+        "{dir} is written; README.md in it says how to go on\n  cd {dir}\n  {}\n  picket plugin test ./{} --cases cases",
+        args.lang.build(),
+        filled(args.lang.component(), &args.name),
+        dir = dir.display(),
     ))?;
     Ok(0)
+}
+
+/// Place and text of every file of a check in that language.
+fn files(language: Language) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let own = move |of: &Option<Language>| of.is_none_or(|of| of == language);
+    FILES.iter().filter(move |(of, _, _)| own(of)).map(|(_, place, text)| (*place, *text))
+}
+
+/// The SDK, the contract and the page about cases are written as they are.
+fn is_template(place: &str) -> bool {
+    !["vendor/", "wit/", "docs/"].iter().any(|folder| place.starts_with(folder))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
@@ -85,23 +114,22 @@ mod tests {
 
     #[test]
     fn everything_that_a_check_needs_is_in_the_binary() {
-        for needed in [
-            "Cargo.toml",
-            "README.md",
-            "src/lib.rs",
-            "vendor/sdk/src/lib.rs",
-            "wit/check.wit",
-            "wit/deps/picket-net/net.wit",
-        ] {
-            assert!(FILES.iter().any(|(place, _)| *place == needed), "{needed}");
+        let of_all = ["README.md", "docs/conformance.md", "wit/check.wit", "wit/deps/picket-net/net.wit"];
+        let rust = ["Cargo.toml", "src/lib.rs", "vendor/sdk/src/lib.rs"];
+        let python = ["app.py", "picket.py", "build.sh"];
+        for (language, own, others) in [(Language::Rust, &rust, &python), (Language::Python, &python, &rust)]
+        {
+            let there: Vec<_> = files(language).map(|(place, _)| place).collect();
+            for needed in of_all.iter().chain(own) {
+                assert_eq!(there.iter().filter(|place| *place == needed).count(), 1, "{needed}");
+            }
+            assert!(others.iter().all(|other| !there.contains(other)), "{there:?}");
         }
     }
 
     #[test]
     fn nothing_is_left_to_fill_in() {
-        for (place, text) in
-            FILES.iter().filter(|(place, _)| !place.starts_with("vendor/") && !place.starts_with("wit/"))
-        {
+        for (_, place, text) in FILES.iter().filter(|(_, place, _)| is_template(place)) {
             assert!(!filled(text, "my-check").contains("{{"), "{place}");
         }
     }

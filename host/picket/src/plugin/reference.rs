@@ -27,7 +27,7 @@ pub(super) struct Marked {
 pub(super) fn page(plugin: &Plugin) -> String {
     let description = &plugin.description;
     let mut text = format!(
-        "<!-- Made by `picket plugin inspect {name} --reference`; `make update` writes it anew. -->\n\n# {name}\n\n{}\n\n\
+        "<!-- Made by `picket plugin inspect {name} --reference` from the texts in the check's schema. -->\n\n# {name}\n\n{}\n\n\
          ## Options\n\n| option | type | default | what it does |\n|---|---|---|---|\n",
         description.summary,
         name = description.name,
