@@ -39,11 +39,7 @@ sdk::check! {
 }
 
 fn validate(config: &Config) -> Result<(), Stop> {
-    sdk::mistakes([
-        agree(config),
-        judge::Expectations::read(config).map(drop),
-        Sections::read(config).map(drop),
-    ])
+    sdk::mistakes([config.agree(), Expectations::read(config).map(drop), Sections::read(config).map(drop)])
 }
 
 fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
