@@ -15,6 +15,7 @@ mod roots;
 mod rules;
 mod signature;
 mod staple;
+mod taken;
 mod verify;
 
 use std::sync::Arc;
@@ -123,7 +124,7 @@ pub(crate) async fn handshake(
     let config = config(&verifier, &versions, &options.alpn)
         .map_err(|e| refused(format!("cannot set up TLS: {e}")))?;
     let shaking = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    let stream = match run.within(Phase::Handshake, peer, shaking).await? {
+    let mut stream = match run.within(Phase::Handshake, peer, shaking).await? {
         Ok(stream) => stream,
         Err(error) => {
             return Err(match verifier.defects().split_first() {
@@ -138,6 +139,15 @@ pub(crate) async fn handshake(
             });
         }
     };
+    let newest = stream.get_ref().1.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+    // Who goes on to talk hears of a refusal with the first answer.
+    if newest && shows && verifier.was_asked() && options.trust == Trust::Recorded {
+        let heard = run.within(Phase::Handshake, peer, taken::heard(&mut stream)).await?;
+        heard.map_err(|error| match is_alert(&error) {
+            true => identity_refused(peer),
+            false => io_failure(&error, Phase::Handshake, peer),
+        })?;
+    }
     let connection = stream.get_ref().1;
     let session = session(
         &verifier,
