@@ -45,6 +45,7 @@ fn in_c() -> Vec<u8> {
                 "--target=wasm32-wasi",
                 "-fuse-ld=/usr/bin/wasm-ld-19",
                 "-nostdlib",
+                "-nostdlibinc",
                 "-mexec-model=reactor",
             ])
             .args(["-Os", "-Wall", "-Werror", "-Wl,--strip-debug", "-o"])
