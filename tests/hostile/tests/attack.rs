@@ -23,6 +23,9 @@ const ATTACKERS: usize = 3;
 const MEASURES: usize = 4;
 /// What a thread is late that does nothing but wake up counts so often: a run needs the processor several times.
 const MACHINES: u32 = 10;
+/// An instruction that moves all of a memory cannot be interrupted. A run may have to wait for one of every attacker, and for as long as
+/// this machine takes for them.
+const MOVES: u32 = ATTACKERS as u32;
 
 const LOG: &str = r#"(import "picket:net/log@0.1.0" "write" (func $log (param i32 i32 i32)))"#;
 const TCP: &str = r#"
@@ -265,7 +268,7 @@ async fn the_runs_of_others_are_not_late_during_any_attack() {
     let sandbox = Sandbox::new(Settings::default(), network).unwrap();
     let quiet = sandbox.load(&Guest::default().component()).await.unwrap();
     let port = endless_peer().await;
-    let (mut table, mut slow) = (String::new(), Vec::new());
+    let (mut table, mut slow, moves) = (String::new(), Vec::new(), MOVES * one_move());
     for (name, guest) in attacks() {
         let attacker = sandbox.load(&guest.component()).await.unwrap();
         let mut found = (Duration::ZERO, Duration::ZERO);
@@ -274,7 +277,7 @@ async fn the_runs_of_others_are_not_late_during_any_attack() {
                 let machine = Machine::watch();
                 let late = lateness(&sandbox, &quiet, &attacker, port).await;
                 found = (late, machine.lateness());
-                if late < LATE + MACHINES * found.1 {
+                if late < LATE + MACHINES * found.1 + moves {
                     break 'measured true;
                 }
             }
@@ -287,8 +290,23 @@ async fn the_runs_of_others_are_not_late_during_any_attack() {
             slow.push(name);
         }
     }
+    let _ = writeln!(table, "{:>8.1} ms are {MOVES} moves of all of a memory", moves.as_secs_f64() * 1e3);
     println!("How late runs of others were, 99th percentile, during\n{table}");
     assert!(slow.is_empty(), "runs of others were late during {slow:?}:\n{table}");
+}
+
+/// How long this machine takes to move as many bytes of fresh memory as a component may have, by one, at worst: the kernel has to find
+/// every page of it first.
+fn one_move() -> Duration {
+    let once = || {
+        let begun = std::time::Instant::now();
+        let mut memory = vec![0_u8; 900 << 16];
+        let end = memory.len() - 1;
+        memory.copy_within(..end, 1);
+        std::hint::black_box(&mut memory);
+        begun.elapsed()
+    };
+    (0..3).map(|_| once()).max().unwrap_or_default()
 }
 
 /// The 99th percentile of how late quiet runs were done, from when they were due, while others attack.
