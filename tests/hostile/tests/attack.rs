@@ -23,8 +23,9 @@ const ATTACKERS: usize = 3;
 const MEASURES: usize = 4;
 /// What a thread is late that does nothing but wake up counts so often: a run needs the processor several times.
 const MACHINES: u32 = 10;
-/// An instruction that moves all of a memory cannot be interrupted. A run may have to wait for one of every attacker, and for as long as
-/// this machine takes for them.
+/// The attack by an instruction that moves all of a memory, which cannot be interrupted. During this one alone a run may have to wait for
+/// one of every attacker, for as long as this machine takes for them.
+const MOVED: &str = "memory moved up and down";
 const MOVES: u32 = ATTACKERS as u32;
 
 const LOG: &str = r#"(import "picket:net/log@0.1.0" "write" (func $log (param i32 i32 i32)))"#;
@@ -70,7 +71,7 @@ fn attacks() -> Vec<(&'static str, Guest<'static>)> {
             },
         ),
         (
-            "memory moved up and down",
+            MOVED,
             Guest {
                 pages: 900,
                 ..guest(
@@ -269,6 +270,7 @@ async fn the_runs_of_others_are_not_late_during_any_attack() {
     let quiet = sandbox.load(&Guest::default().component()).await.unwrap();
     let port = endless_peer().await;
     let (mut table, mut slow, moves) = (String::new(), Vec::new(), MOVES * one_move());
+    let late_by = |name| if name == MOVED { LATE + moves } else { LATE };
     for (name, guest) in attacks() {
         let attacker = sandbox.load(&guest.component()).await.unwrap();
         let mut found = (Duration::ZERO, Duration::ZERO);
@@ -277,7 +279,7 @@ async fn the_runs_of_others_are_not_late_during_any_attack() {
                 let machine = Machine::watch();
                 let late = lateness(&sandbox, &quiet, &attacker, port).await;
                 found = (late, machine.lateness());
-                if late < LATE + MACHINES * found.1 + moves {
+                if late < late_by(name) + MACHINES * found.1 {
                     break 'measured true;
                 }
             }
@@ -290,7 +292,11 @@ async fn the_runs_of_others_are_not_late_during_any_attack() {
             slow.push(name);
         }
     }
-    let _ = writeln!(table, "{:>8.1} ms are {MOVES} moves of all of a memory", moves.as_secs_f64() * 1e3);
+    let _ = writeln!(
+        table,
+        "{:>8.1} ms are {MOVES} moves of all of a memory, allowed for {MOVED:?}",
+        moves.as_secs_f64() * 1e3
+    );
     println!("How late runs of others were, 99th percentile, during\n{table}");
     assert!(slow.is_empty(), "runs of others were late during {slow:?}:\n{table}");
 }
