@@ -1,6 +1,8 @@
 //! Regular expressions that components have searched: compiled once per process, within bounds, and searched in steps, so that
 //! neither a pattern nor a text of theirs holds up a thread for long. What a component is told stands in `host/regex`.
 
+mod classes;
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -10,15 +12,12 @@ use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
 use regex_automata::{Input, MatchError, PatternID};
-use regex_syntax::ast::{self, Ast, ClassSetBinaryOp, ClassSetItem, Flag, Flags};
 
 use crate::limits::Exceeded;
 use crate::state::Meter;
 
 /// Bytes of a pattern's text.
 const TEXT: usize = 64 << 10;
-/// What its classes may weigh, see [`Classes`]: some milliseconds of work before there is an automaton to be measured.
-const CLASSES: u64 = 4 << 20;
 /// Bytes of its automaton. A Unicode class such as `\w` takes some thousands.
 const COMPILED: usize = 1 << 20;
 /// Bytes of the states that a search makes on its way, before it begins anew.
@@ -64,7 +63,7 @@ impl Pattern {
         if let Some(pattern) = shelf().patterns.get(text) {
             return Ok(pattern.clone());
         }
-        if Classes::of(text).weight() > CLASSES {
+        if classes::are_too_many(text) {
             let wanted = "write fewer of them, or none of them with (?i)";
             return Err(format!("the pattern has too many Unicode classes to be compiled; {wanted}"));
         }
@@ -191,88 +190,6 @@ impl Pattern {
         self.text.len() * 2 + self.automaton.memory_usage() + self.automaton.get_nfa().memory_usage()
     }
 }
-
-/// What the classes of a pattern cost before it is an automaton, in code points that are looked at one by one: the table of a property, and
-/// every code point of a class whose case does not count. The engine's own bound counts only what comes of them.
-#[derive(Default)]
-struct Classes {
-    /// Case does not count somewhere.
-    folds: bool,
-    /// `\p{…}`.
-    properties: u64,
-    /// `\w` and its kin.
-    shorthands: u64,
-    /// Code points in ranges that are written out.
-    ranges: u64,
-    /// Classes within classes, and operations on them: each is folded anew.
-    nested: u64,
-}
-
-impl Classes {
-    /// Those of a pattern; none of one that cannot be read.
-    fn of(text: &str) -> Self {
-        let parsed = ast::parse::Parser::new().parse(text);
-        let counted = parsed.ok().and_then(|ast| ast::visit(&ast, Classes::default()).ok());
-        counted.unwrap_or_default()
-    }
-
-    fn weight(&self) -> u64 {
-        let tables = self.properties * PROPERTY + self.shorthands * SHORTHAND;
-        match self.folds {
-            true => tables + self.ranges + (self.properties + self.nested) * ALL + self.shorthands * LETTERS,
-            false => tables,
-        }
-    }
-
-    fn flags(&mut self, flags: &Flags) {
-        self.folds |= flags.flag_state(Flag::CaseInsensitive) == Some(true);
-    }
-}
-
-impl ast::Visitor for Classes {
-    type Output = Self;
-    type Err = std::convert::Infallible;
-
-    fn finish(self) -> Result<Self, Self::Err> {
-        Ok(self)
-    }
-
-    fn visit_pre(&mut self, ast: &Ast) -> Result<(), Self::Err> {
-        match ast {
-            Ast::Flags(set) => self.flags(&set.flags),
-            Ast::Group(group) => group.flags().into_iter().for_each(|flags| self.flags(flags)),
-            Ast::ClassUnicode(_) => self.properties += 1,
-            Ast::ClassPerl(_) => self.shorthands += 1,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), Self::Err> {
-        match item {
-            ClassSetItem::Range(range) => {
-                self.ranges += u64::from(u32::from(range.end.c).saturating_sub(range.start.c.into()));
-            }
-            ClassSetItem::Unicode(_) => self.properties += 1,
-            ClassSetItem::Perl(class) if class.negated => self.properties += 1,
-            ClassSetItem::Perl(_) => self.shorthands += 1,
-            ClassSetItem::Bracketed(_) => self.nested += 1,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn visit_class_set_binary_op_pre(&mut self, _: &ClassSetBinaryOp) -> Result<(), Self::Err> {
-        self.nested += 1;
-        Ok(())
-    }
-}
-
-/// In code points: all that there are, those that `\w` takes, and what it costs to read the table of a property or of a shorthand.
-const ALL: u64 = 0x11_0000;
-const LETTERS: u64 = 140_000;
-const PROPERTY: u64 = 20_000;
-const SHORTHAND: u64 = 8_000;
 
 fn shelf() -> MutexGuard<'static, Shelf> {
     KEPT_PATTERNS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -455,37 +372,6 @@ mod tests {
         let ended = pattern.matches(&text, &mut meter).await;
         assert_eq!(ended, Err(Exceeded::Cpu));
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    }
-
-    #[test]
-    fn a_pattern_whose_classes_take_minutes_is_refused_at_once() {
-        let filled = |front: &str, unit: &str| format!("{front}{}", unit.repeat((TEXT - 8) / unit.len()));
-        let begun = Instant::now();
-        for pattern in [
-            filled("(?i)", r"\p{Any}"),
-            filled("(?i)", r"\pL"),
-            filled("(?i:", r"\p{Any}") + ")",
-            filled("", r"\p{Any}"),
-            filled("", r"\W"),
-            filled("(?i)[", r"\w") + "]",
-            filled("(?i)", r"[\x{80}-\x{10FFFE}]"),
-            filled("(?i)", "[\u{80}-\u{10fffe}]"),
-            format!("(?i)[[^a]{}]", "&&[^a]".repeat(100)),
-            format!("(?i){}a{}", "[a".repeat(100), r"\p{Any}]".repeat(100)),
-        ] {
-            let error = Pattern::compile(&pattern).map(drop).unwrap_err();
-            assert!(error.contains("too many Unicode classes"), "{pattern:.40}: {error}");
-        }
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        for pattern in [
-            r"(?i)^\p{L}+\s\p{Lu}\p{Greek}$",
-            r"(?i)[^a][^b][^\w]",
-            r"(?i)[\x{80}-\x{10FFFF}]+",
-            &r"\w+\s*=\s*\d+;".repeat(20),
-            &r"\p{L}".repeat(10),
-        ] {
-            assert!(Pattern::compile(pattern).is_ok(), "{pattern}");
-        }
     }
 
     #[test]
