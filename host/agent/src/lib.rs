@@ -13,7 +13,6 @@ use tokio::time::timeout;
 
 pub mod attempt;
 mod clock;
-mod common;
 mod config;
 mod directory;
 mod disk;
@@ -32,6 +31,7 @@ mod retries;
 mod runner;
 mod schedule;
 mod secrets;
+mod shared;
 mod slots;
 pub mod stored;
 mod supervise;

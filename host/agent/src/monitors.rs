@@ -14,8 +14,8 @@ use wire::config::{Assignment, Configuration};
 use wire::manner::{AddressMode, Manner};
 
 use crate::attempt;
-use crate::common::{Common, Config};
 use crate::schedule::{SHORTEST, Wanted};
+use crate::shared::{Config, Shared};
 
 /// All monitors of one configuration.
 pub(crate) type Monitors = HashMap<MonitorId, Arc<Monitor>>;
@@ -67,12 +67,12 @@ pub(crate) struct Broken {
 
 /// Prepares every monitor of a configuration, keeping those of `before` that did not change.
 pub(crate) fn prepare(configuration: &Configuration, plugins: &Plugins, before: &Monitors) -> Monitors {
-    let mut common = Common::of(before);
+    let mut shared = Shared::of(before);
     let prepare = |assignment: &Assignment| match before.get(&assignment.id) {
         Some(kept) if is_same(kept, assignment) => (assignment.id, kept.clone()),
         _ => {
-            let usual = configuration.common.get(&assignment.check);
-            (assignment.id, Arc::new(monitor(assignment, usual, plugins, &mut common)))
+            let common = configuration.common.get(&assignment.check);
+            (assignment.id, Arc::new(monitor(assignment, common, plugins, &mut shared)))
         }
     };
     configuration.monitors.iter().map(prepare).collect()
@@ -97,30 +97,30 @@ fn is_same(kept: &Monitor, assignment: &Assignment) -> bool {
 }
 
 /// What the monitors of a check have where they do not say otherwise.
-type Usual = Map<String, Value>;
+type Members = Map<String, Value>;
 
 fn monitor(
     assignment: &Assignment,
-    usual: Option<&Usual>,
+    common: Option<&Members>,
     plugins: &Plugins,
-    common: &mut Common,
+    shared: &mut Shared,
 ) -> Monitor {
     Monitor {
         id: assignment.id,
         interval: Duration::from_millis(assignment.interval_ms.clamp(SHORTEST, LONGEST)),
         timeout: Duration::from_millis(assignment.timeout_ms),
-        work: work(assignment, usual, plugins, common),
+        work: work(assignment, common, plugins, shared),
         name: assignment.name.clone(),
         digest: assignment.digest.clone(),
-        manner: common.manner(&assignment.manner),
+        manner: shared.manner(&assignment.manner),
     }
 }
 
 fn work(
     assignment: &Assignment,
-    usual: Option<&Usual>,
+    common: Option<&Members>,
     plugins: &Plugins,
-    common: &mut Common,
+    shared: &mut Shared,
 ) -> Result<Work, Broken> {
     let Assignment { interval_ms, timeout_ms, .. } = assignment;
     if !(SHORTEST..=LONGEST).contains(interval_ms) {
@@ -134,7 +134,7 @@ fn work(
     let plugin = plugins
         .find(&assignment.check)
         .map_err(|unknown| Broken { code: "plugin.unknown", summary: unknown.to_string() })?;
-    let config = whole(&assignment.config, usual);
+    let config = whole(&assignment.config, common);
     let config = plugin.schema.complete(&config).map_err(|m| Broken::mistakes(&m))?;
     let mut grant = plugin.schema.grant(&config, &assignment.allow).map_err(|m| Broken::mistakes(&m))?;
     grant.resolvers.extend(attempt::name_servers(&assignment.manner));
@@ -147,15 +147,15 @@ fn work(
     let Value::Object(completed) = &config else {
         return Err(Broken::config("config: a check takes an object".to_owned()));
     };
-    let config = common.config(completed, usual);
+    let config = shared.config(completed, common);
     Ok(Work { plugin: plugin.clone(), config, grant: grant.into(), secrets, own_secrets, targets })
 }
 
-/// A configuration with what is usual beneath it.
-fn whole(own: &Value, usual: Option<&Usual>) -> Value {
-    match (own, usual) {
-        (Value::Object(own), Some(usual)) => {
-            let mut whole = usual.clone();
+/// A configuration with what is common beneath it.
+fn whole(own: &Value, common: Option<&Members>) -> Value {
+    match (own, common) {
+        (Value::Object(own), Some(common)) => {
+            let mut whole = common.clone();
             whole.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
             whole.into()
         }
@@ -202,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_monitor_says_itself_stands_before_what_is_usual() {
-        let usual = serde_json::json!({"method": "GET", "port": 80});
+    fn what_a_monitor_says_itself_stands_before_what_is_common() {
+        let common = serde_json::json!({"method": "GET", "port": 80});
         let own = serde_json::json!({"method": "PUT", "url": "/"});
         assert_eq!(
-            whole(&own, usual.as_object()),
+            whole(&own, common.as_object()),
             serde_json::json!({"method": "PUT", "port": 80, "url": "/"})
         );
-        assert_eq!((whole(&own, None), whole(&Value::Null, usual.as_object())), (own, Value::Null));
+        assert_eq!((whole(&own, None), whole(&Value::Null, common.as_object())), (own, Value::Null));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::monitors::Monitors;
 
 /// Finds what is kept already.
 #[derive(Default)]
-pub(crate) struct Common {
+pub(crate) struct Shared {
     manners: HashSet<Arc<Manner>>,
     texts: HashSet<Arc<str>>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Config {
     shared: Arc<str>,
 }
 
-impl Common {
+impl Shared {
     /// What these monitors keep.
     pub(crate) fn of(monitors: &Monitors) -> Self {
         let manners = monitors.values().map(|monitor| monitor.manner.clone()).collect();
@@ -43,16 +43,16 @@ impl Common {
         new
     }
 
-    /// A completed configuration. `usual` is what the monitors of its check have for the most part.
+    /// A completed configuration. `common` is what the control plane says of the monitors of its check.
     pub(crate) fn config(
         &mut self,
         completed: &Map<String, Value>,
-        usual: Option<&Map<String, Value>>,
+        common: Option<&Map<String, Value>>,
     ) -> Config {
         let (mut own, mut shared) = (String::new(), String::new());
         for (key, value) in completed {
-            let is_usual = usual.is_some_and(|usual| usual.get(key) == Some(value));
-            let part = if is_usual { &mut shared } else { &mut own };
+            let is_common = common.is_some_and(|common| common.get(key) == Some(value));
+            let part = if is_common { &mut shared } else { &mut own };
             let comma = if part.is_empty() { "" } else { "," };
             // Writing to a String cannot fail.
             let _ = write!(part, "{comma}{}:{value}", Value::from(key.as_str()));
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn a_configuration_comes_back_whole_whatever_is_shared_of_it() {
-        let mut common = Common::default();
-        let usual = object(json!({"method": "GET", "quo\"ted": [1, {"a": null}], "port": 80}));
+        let mut shared = Shared::default();
+        let common = object(json!({"method": "GET", "quo\"ted": [1, {"a": null}], "port": 80}));
         for completed in [
             json!({}),
             json!({"url": "http://a/"}),
@@ -99,8 +99,8 @@ mod tests {
             json!({"method": "GET", "quo\"ted": [1, {"a": null}], "port": 80}),
             json!({"url": "é\n", "method": "PUT", "quo\"ted": [1], "port": 80.5}),
         ] {
-            for usual in [None, Some(&usual)] {
-                let config = common.config(&object(completed.clone()), usual);
+            for common in [None, Some(&common)] {
+                let config = shared.config(&object(completed.clone()), common);
                 assert_eq!(serde_json::from_str::<Value>(&config.text()).unwrap(), completed);
             }
         }
@@ -108,16 +108,16 @@ mod tests {
 
     #[test]
     fn what_is_alike_is_kept_once() {
-        let mut common = Common::default();
-        let usual = object(json!({"method": "GET", "port": 80}));
+        let mut shared = Shared::default();
+        let common = object(json!({"method": "GET", "port": 80}));
         let mut config = |url: &str| {
-            common.config(&object(json!({"url": url, "method": "GET", "port": 80})), Some(&usual))
+            shared.config(&object(json!({"url": url, "method": "GET", "port": 80})), Some(&common))
         };
         let (one, other) = (config("http://a/"), config("http://b/"));
         assert!(Arc::ptr_eq(&one.shared, &other.shared));
         assert_eq!(&*one.own, r#""url":"http://a/""#);
         let (one, other) = (Manner { retries: 1, ..Manner::default() }, Manner::default());
-        assert!(Arc::ptr_eq(&common.manner(&one), &common.manner(&one.clone())));
-        assert!(!Arc::ptr_eq(&common.manner(&one), &common.manner(&other)));
+        assert!(Arc::ptr_eq(&shared.manner(&one), &shared.manner(&one.clone())));
+        assert!(!Arc::ptr_eq(&shared.manner(&one), &shared.manner(&other)));
     }
 }
