@@ -1,7 +1,7 @@
 //! What an exchange found, as plain values: asked of the host once, judged in `judge`.
 
 use std::fmt::{self, Display};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sdk::http::Response;
 use sdk::net::Timings;
@@ -101,13 +101,19 @@ impl Display for Hop {
 #[derive(Clone)]
 pub(crate) struct Certificate {
     pub(crate) subject: String,
-    /// Seconds since 1970-01-01T00:00:00Z.
-    pub(crate) not_after: i64,
+    /// Seconds until then, negative once it has.
+    pub(crate) left: i64,
 }
 
 /// Of the verified chain without its root, which is trusted whatever it says.
 fn first_to_expire(chain: &[tls::Certificate]) -> Option<Certificate> {
     let judged = &chain[..chain.len().saturating_sub(1).max(1).min(chain.len())];
     let first = judged.iter().min_by_key(|certificate| certificate.not_after())?;
-    Some(Certificate { subject: first.subject(), not_after: first.not_after() })
+    Some(Certificate { subject: first.subject(), left: first.not_after().saturating_sub(now()) })
+}
+
+/// In seconds since 1970-01-01T00:00:00Z. Asked where there is a certificate only: the host's clock is not there for nothing.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! From what was found to a verdict. Pure: what was found, the configuration and the time are values.
+//! From what was found to a verdict. Pure: what was found and the configuration are values.
 
 use sdk::{Finding, Outcome};
 
@@ -6,8 +6,8 @@ use crate::facts::{Certificate, Facts};
 use crate::patterns::{Found, HeaderPattern};
 use crate::{Config, OnBodyTooLarge, json};
 
-/// The verdict at `now`, in seconds since 1970.
-pub(crate) fn judge(config: &Config, facts: &Facts, now: i64) -> Outcome {
+/// The verdict.
+pub(crate) fn judge(config: &Config, facts: &Facts) -> Outcome {
     let milliseconds = facts.took.as_millis();
     let mut outcome = Outcome::up(format!("status {} in {milliseconds} ms", facts.status));
     outcome = must_be_encrypted(config, facts, outcome);
@@ -65,7 +65,7 @@ pub(crate) fn judge(config: &Config, facts: &Facts, now: i64) -> Outcome {
     outcome = body_patterns(config, &facts.patterns, outcome);
     outcome = json::judge(&facts.json, outcome);
     if let Some(certificate) = &facts.certificate {
-        outcome = expiry(config, certificate, now, outcome);
+        outcome = expiry(config, certificate, outcome);
     }
     outcome = outcome
         .metric("http.status", facts.status.into(), "1")
@@ -146,8 +146,8 @@ fn must_be_encrypted(config: &Config, facts: &Facts, mut outcome: Outcome) -> Ou
     outcome
 }
 
-fn expiry(config: &Config, certificate: &Certificate, now: i64, outcome: Outcome) -> Outcome {
-    let left = (certificate.not_after - now) as f64 / 86_400.0;
+fn expiry(config: &Config, certificate: &Certificate, outcome: Outcome) -> Outcome {
+    let left = certificate.left as f64 / 86_400.0;
     let days = left.floor();
     let outcome = outcome.metric("http.certificate_days", left, "d");
     if config.cert_expiry_days == 0 {

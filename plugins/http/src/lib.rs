@@ -10,7 +10,6 @@ mod patterns;
 mod status;
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use credentials::{Auth, Credentials};
 use facts::Facts;
@@ -220,7 +219,7 @@ fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
     })
     .at("http")?;
     let facts = Facts::ask(&config, &assertions, &rules, &response)?;
-    let outcome = judge::judge(&config, &facts, now());
+    let outcome = judge::judge(&config, &facts);
     Ok(match outcome.state {
         State::Down => outcome.evidence(&response.beginning(EVIDENCE)),
         _ => outcome,
@@ -240,11 +239,6 @@ fn spoken(config: &Config) -> Result<Vec<String>, Stop> {
         (versions, true) if two(versions) => Ok(Vec::new()),
         _ => Ok(vec!["1.1".into()]),
     }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Bytes of the body that are asked for to show them of a target that is down.
