@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::grant::{Ceiling, Grant, Purpose, Refusal};
 use crate::resolve::{Names, Resolver};
 use crate::route::{self, Route};
-use crate::tls::{self, Roots, TlsSession};
+use crate::tls::{self, Named, Roots, TlsSession};
 use crate::types::{
     Answer, Budget, Cause, Endpoint, Failure, Family, Hidden, Measured, NoToken, Phase, Question, Request,
     Response, RevocationSource, RevocationStatus, Timings, TokenRequest,
@@ -44,6 +44,7 @@ pub struct Network {
 pub(crate) struct Shared {
     pub(crate) resolver: Resolver,
     pub(crate) roots: Roots,
+    pub(crate) named: Named,
     pub(crate) ceiling: Ceiling,
 }
 
@@ -52,7 +53,8 @@ impl Network {
     /// here: handshakes say so. Needs no tokio runtime yet; sessions do.
     pub fn new(settings: Settings) -> Result<Network, Error> {
         let resolver = Resolver::new(settings.resolver)?;
-        let shared = Shared { resolver, roots: Roots::system(), ceiling: settings.ceiling };
+        let shared =
+            Shared { resolver, roots: Roots::system(), named: Named::default(), ceiling: settings.ceiling };
         Ok(Network { shared: Arc::new(shared) })
     }
 

@@ -96,6 +96,15 @@ impl Certificate {
     }
 }
 
+/// Those that can be read, those of them that are known already as they are.
+pub(crate) fn read_beside(ders: &[CertificateDer<'_>], known: &[Arc<Certificate>]) -> Vec<Arc<Certificate>> {
+    let read = |der: &CertificateDer<'_>| match known.iter().find(|known| *known.der == **der) {
+        Some(known) => Some(known.clone()),
+        None => Certificate::read(der).map(Arc::new),
+    };
+    ders.iter().filter_map(read).collect()
+}
+
 /// Those that can be read.
 pub(crate) fn read_all(ders: &[CertificateDer<'_>]) -> Vec<Arc<Certificate>> {
     ders.iter().filter_map(|der| Certificate::read(der)).map(Arc::new).collect()

@@ -8,6 +8,7 @@ use rustls::CertificateError;
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
@@ -42,18 +43,55 @@ pub(crate) fn inspect(
         let defects = vec![defect("other", "the server sent no certificate".to_owned())];
         return Inspected { path: Vec::new(), defects };
     };
+    let parsed = ParsedCertificate::try_from(leaf);
+    let (path, mut defects) = match trusted(leaf, intermediates, roots, now, algorithms) {
+        Some(path) => (path, Vec::new()),
+        None => doubted(served, parsed.as_ref(), roots, now, algorithms),
+    };
+    defects.extend(weak(&path, roots));
+    if parsed.is_ok_and(|parsed| verify_server_name(&parsed, name).is_err()) {
+        defects.push(wrong_name(&path, name));
+    }
+    Inspected { path, defects }
+}
+
+/// The path along which webpki trusts the leaf, if it does: the one that nearly every handshake takes.
+fn trusted(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    roots: &Roots,
+    now: UnixTime,
+    algorithms: Algorithms<'_>,
+) -> Option<Vec<Arc<Certificate>>> {
+    let leaf_read = EndEntityCert::try_from(leaf).ok()?;
+    let anchors = &roots.anchors().roots;
+    let usage = KeyUsage::server_auth();
+    let path = leaf_read.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None).ok()?;
+    let between = path.intermediate_certificates().map(|certificate| certificate.der());
+    let below = std::iter::once(leaf.clone()).chain(between);
+    let below = below.map(|der| Certificate::read(&der).map(Arc::new));
+    below.chain([roots.of(path.anchor())]).collect()
+}
+
+/// The path of a leaf that webpki does not trust, or that the authorities contain itself, and why it is not to be trusted.
+fn doubted(
+    served: &[CertificateDer<'_>],
+    parsed: Result<&ParsedCertificate<'_>, &rustls::Error>,
+    roots: &Roots,
+    now: UnixTime,
+    algorithms: Algorithms<'_>,
+) -> (Vec<Arc<Certificate>>, Vec<Defect>) {
     let found = path(served, roots, now, algorithms);
     let read = read_all(&found.certificates);
     let mut defects = out_of_date(&read, roots, now);
-    let parsed = ParsedCertificate::try_from(leaf);
-    let refused = match &parsed {
-        Ok(_) if roots.contains(leaf) => None,
+    let refused = match parsed {
+        Ok(_) if roots.contains(&served[0]) => None,
         Ok(parsed) => {
             let signed_at = |at| {
                 verify_server_cert_signed_by_trust_anchor(
                     parsed,
                     roots.anchors(),
-                    intermediates,
+                    &served[1..],
                     at,
                     algorithms,
                 )
@@ -76,11 +114,7 @@ pub(crate) fn inspect(
         defects.extend(more);
         defects.extend(refusal(&error, &read, explained));
     }
-    defects.extend(weak(&read, roots));
-    if parsed.is_ok_and(|parsed| verify_server_name(&parsed, name).is_err()) {
-        defects.push(wrong_name(&read, name));
-    }
-    Inspected { path: read, defects }
+    (read, defects)
 }
 
 /// Leaf and intermediates; an authority's own dates do not count.

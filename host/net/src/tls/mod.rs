@@ -28,7 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use certificate::Certificate;
-pub(crate) use roots::Roots;
+pub(crate) use roots::{Named, Roots};
 
 use crate::files::Unread;
 use crate::host::Host;
@@ -117,7 +117,9 @@ pub(crate) async fn handshake(
     let versions = versions(options).map_err(refused)?;
     let ca = options.ca.as_deref().map(route::Pem::said).or_else(|| run.route.tls.ca.clone());
     let roots = match &ca {
-        Some(ca) => run.within(Phase::Handshake, peer, Roots::given(ca, files)).await?.map_err(unread)?,
+        Some(ca) => {
+            run.within(Phase::Handshake, peer, run.shared.named.read(ca, files)).await?.map_err(unread)?
+        }
         None => run.shared.roots.clone(),
     };
     let verifier = Arc::new(Verifier::new(options.trust, roots, identity));

@@ -113,9 +113,8 @@ impl ServerCertVerifier for Verifier {
         // Nobody sends a key or a password to a server whose own proof says that it is revoked.
         let (stapled, broken) = staple::judge(staple.as_deref(), &path, now, self.algorithms.all);
         defects.extend(broken);
-        self.with(|found| {
-            *found = Found { served: certificate::read_all(&served), path, defects, staple, stapled };
-        });
+        let served = certificate::read_beside(&served, &path);
+        self.with(|found| *found = Found { served, path, defects, staple, stapled });
         match self.trust == Trust::Required && !self.defects().is_empty() {
             true => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
             false => Ok(ServerCertVerified::assertion()),
