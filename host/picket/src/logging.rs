@@ -6,9 +6,11 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::{Global, LogFormat};
 use crate::failure::{Failure, exit};
 
-/// Starts the log. `default` is the level where neither option nor environment names one.
+/// Starts the log. `default` is the level where neither option nor environment names one; the storage engine's own steps are nobody's
+/// news then.
 pub(crate) fn start(global: &Global, default: &str) -> Result<(), Failure> {
-    let filter = global.log_level.as_deref().unwrap_or(default);
+    let default = format!("{default},fjall=warn,lsm_tree=warn");
+    let filter = global.log_level.as_deref().unwrap_or(&default);
     let filter = EnvFilter::try_new(filter).map_err(|e| {
         Failure::new(exit::USAGE, e)
             .context(format!("--log-level (RUST_LOG) does not take {filter:?}"))
