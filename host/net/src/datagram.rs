@@ -11,8 +11,9 @@ use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep};
 
+use crate::errno::io_failure;
 use crate::resolve::permit;
-use crate::session::{Run, fail, io_failure};
+use crate::session::{Run, fail};
 use crate::types::{Cause, Failure, Phase};
 
 /// A socket for datagrams; closed when it is dropped.
@@ -30,7 +31,7 @@ impl Datagrams {
     pub(crate) fn open(run: &Arc<Run>, v6: bool) -> Result<Self, Failure> {
         let local: SocketAddr =
             if v6 { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() };
-        let failed = |e: std::io::Error| io_failure(&e, Phase::Connect, &"a socket for datagrams");
+        let failed = |e: std::io::Error| io_failure(&e, Phase::Connect, &"any peer");
         let socket = std::net::UdpSocket::bind(local).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let socket = UdpSocket::from_std(socket).map_err(failed)?;

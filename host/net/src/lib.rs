@@ -4,6 +4,7 @@
 mod address;
 mod datagram;
 mod dial;
+mod errno;
 mod error;
 mod files;
 mod grant;

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::dial::dial;
+use crate::errno::told;
 use crate::grant::Purpose;
 use crate::resolve::resolve;
 use crate::route::Proxy;
@@ -46,7 +47,7 @@ impl<'a> Way<'a> {
             }
             match self.open_one(*address, to).await {
                 Ok(stream) => return Ok((stream, *address)),
-                Err(failure) => failed = failed.or(Some(failure)),
+                Err(failure) => failed = Some(told(failed, failure)),
             }
         }
         Err(failed.unwrap_or_else(|| refusal(self.proxy, "there is no address to ask it for")))
@@ -111,7 +112,7 @@ fn status(head: &[u8]) -> Option<u16> {
 /// own and stay so.
 fn of_the_proxy(proxy: &Proxy, failure: Failure) -> Failure {
     match failure.cause {
-        Cause::Denied | Cause::Exhausted => failure,
+        Cause::Denied | Cause::Exhausted | Cause::Other(_) => failure,
         _ => refusal(proxy, &failure.message),
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::datagram::Datagrams;
 use crate::dial::Connection;
+pub(crate) use crate::errno::io_failure;
 use crate::error::Error;
 use crate::grant::{Ceiling, Grant, Purpose, Refusal};
 use crate::resolve::{Names, Resolver};
@@ -356,30 +357,6 @@ pub(crate) struct Spent(u64);
 
 pub(crate) fn fail(cause: Cause, phase: Phase, message: String) -> Failure {
     Failure { cause, phase: Some(phase), message }
-}
-
-/// What an error of a socket means, told apart.
-pub(crate) fn io_failure(error: &io::Error, phase: Phase, peer: &impl fmt::Display) -> Failure {
-    use io::ErrorKind as Kind;
-    if error.get_ref().and_then(|inner| inner.downcast_ref::<Spent>()).is_some() {
-        return fail(Cause::Exhausted, phase, format!("{peer} sent too much: {error}"));
-    }
-    if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return tls::failure(tls, phase, peer);
-    }
-    let (cause, words) = match error.kind() {
-        Kind::ConnectionRefused => (Cause::Refused, "refused the connection".to_owned()),
-        Kind::ConnectionReset | Kind::ConnectionAborted => (Cause::Reset, "reset the connection".to_owned()),
-        Kind::BrokenPipe => (Cause::Reset, "reset the connection while we were sending".to_owned()),
-        Kind::UnexpectedEof => (Cause::Closed, "closed the connection too early".to_owned()),
-        Kind::HostUnreachable => (Cause::Unreachable, "is unreachable: no route to the host".to_owned()),
-        Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
-            (Cause::Unreachable, "is unreachable: this machine has no route to its network".to_owned())
-        }
-        Kind::TimedOut => (Cause::Timeout, "did not answer in the system's own time".to_owned()),
-        _ => (Cause::Other(error.to_string()), format!("failed: {error}")),
-    };
-    fail(cause, phase, format!("{peer} {words} ({phase})"))
 }
 
 /// The control plane's addresses are asked for only where its port is.

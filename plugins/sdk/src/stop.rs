@@ -76,14 +76,23 @@ impl<T> At<T> for Result<T, Error> {
 }
 
 impl Error {
-    /// What went wrong on this side ends the run without a word about the target; everything else is a target that is down.
+    /// What went wrong on this side ends the run without a word about the target, so that its state is `error`; everything else is a
+    /// target that is down. Every check has its state from here.
     pub fn stop(self, layer: &str) -> Stop {
         match self.cause {
             // A proxy that lets nobody through, or is not there, is between us and the target: it tells nothing about that.
             Cause::Denied | Cause::Proxy(_) => Stop::Failure(Failure::Denied(self.message)),
             Cause::Invalid(_) => Stop::mistake("", self.message),
+            // What the run has used up, and what the agent's machine lacks: ports, descriptors, memory.
             Cause::Exhausted | Cause::Other(_) => Stop::Failure(Failure::Internal(self.message)),
-            _ => Stop::Outcome(Outcome::down(self.code(layer), self.message)),
+            Cause::Timeout
+            | Cause::Refused
+            | Cause::Reset
+            | Cause::Unreachable
+            | Cause::Closed
+            | Cause::Dns(_)
+            | Cause::Tls(_)
+            | Cause::Protocol(_) => Stop::Outcome(Outcome::down(self.code(layer), self.message)),
         }
     }
 
@@ -182,7 +191,10 @@ mod tests {
         assert_eq!(refused(Cause::Denied), Stop::Failure(Failure::Denied("m".into())));
         assert_eq!(refused(Cause::Proxy("407".into())), Stop::Failure(Failure::Denied("m".into())));
         assert_eq!(refused(Cause::Exhausted), Stop::Failure(Failure::Internal("m".into())));
-        assert_eq!(refused(Cause::Other("no sockets".into())), Stop::Failure(Failure::Internal("m".into())));
+        assert_eq!(
+            refused(Cause::Other("no free port".into())),
+            Stop::Failure(Failure::Internal("m".into()))
+        );
         assert_eq!(refused(Cause::Invalid("no CA".into())), Stop::mistake("", "m"));
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::{Connection, reading};
-use crate::session::io_failure;
+use crate::errno::io_failure;
 use crate::stream::Stream;
 use crate::types::{Failure, Phase};
 

@@ -16,6 +16,7 @@ use url::Url;
 
 pub(crate) use validate::validate;
 
+use crate::errno::told;
 use crate::grant::{Policy, Purpose};
 use crate::host::{canonical_name, split_port};
 use crate::record::{absolute, entries, kind};
@@ -139,9 +140,9 @@ impl Addressee {
             let asking = self.put_to(run, *server, &bytes, message);
             match tokio::time::timeout(share, asking).await {
                 Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(failure)) => failed.get_or_insert(failure),
-                Err(_) => failed.get_or_insert(run.timeout(Phase::FirstByte, server)),
-            };
+                Ok(Err(failure)) => failed = Some(told(failed, failure)),
+                Err(_) => failed = Some(told(failed, run.timeout(Phase::FirstByte, server))),
+            }
         }
         Err(failed
             .unwrap_or_else(|| refused("this machine has no name server; name one as server".to_owned())))

@@ -62,7 +62,7 @@ pub(crate) async fn validate(
         return Err(seen.failure.unwrap_or_else(|| refused(format!("{} was not asked", question.name))));
     };
     // What ended on this side says nothing about the zone.
-    if let Some(failure) = seen.failure.take_if(|failure| is_ours(&failure.cause)) {
+    if let Some(failure) = seen.failure.take_if(|failure| failure.cause.is_ours()) {
         return Err(failure);
     }
     let (security, records) = match &validated {
@@ -99,10 +99,6 @@ impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn is_ours(cause: &Cause) -> bool {
-    matches!(cause, Cause::Exhausted | Cause::Denied | Cause::Invalid(_) | Cause::Other(_))
 }
 
 /// A record on a line of its own, the name complete and the class said, as hickory reads it.

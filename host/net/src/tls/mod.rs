@@ -30,10 +30,11 @@ use tokio_rustls::client::TlsStream;
 pub use certificate::Certificate;
 pub(crate) use roots::{Named, Roots};
 
+use crate::errno::io_failure;
 use crate::files::Unread;
 use crate::host::Host;
 use crate::route;
-use crate::session::{Run, fail, io_failure};
+use crate::session::{Run, fail};
 use crate::stream::Metered;
 use crate::types::{Cause, Defect, Endpoint, Failure, Phase, Revocation, TlsOptions, Trust};
 use crate::written;
@@ -184,6 +185,12 @@ fn session(verifier: &Verifier, version: &str, cipher: &str, alpn: Option<String
 /// What a TLS error means; for [`io_failure`].
 pub(crate) fn failure(error: &rustls::Error, phase: Phase, peer: &impl std::fmt::Display) -> Failure {
     use rustls::Error as E;
+    if let E::FailedToGetCurrentTime | E::FailedToGetRandomBytes | E::InconsistentKeys(_) | E::EncryptError =
+        error
+    {
+        let message = format!("nothing is known of {peer}: TLS failed on this machine ({phase}: {error})");
+        return fail(Cause::Other(error.to_string()), phase, message);
+    }
     let (code, words) = match error {
         E::AlertReceived(AlertDescription::ProtocolVersion)
         | E::PeerIncompatible(

@@ -83,6 +83,18 @@ pub enum Cause {
     Other(String),
 }
 
+impl Cause {
+    /// Whether it says nothing about the peer: what this machine, its operator, a proxy of the monitor's or the configuration is to blame
+    /// for. A run that ends so has not decided anything: its state is `error`.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Denied | Self::Exhausted | Self::Proxy(_) | Self::Invalid(_) | Self::Other(_) => true,
+            Self::Timeout | Self::Refused | Self::Reset | Self::Unreachable | Self::Closed => false,
+            Self::Dns(_) | Self::Tls(_) | Self::Protocol(_) => false,
+        }
+    }
+}
+
 /// A failed exchange.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]

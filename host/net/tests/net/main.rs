@@ -5,6 +5,7 @@
 mod dns;
 mod grant;
 mod http;
+mod machine;
 mod revocation;
 mod route;
 mod rule;
