@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use wire::config::Configuration;
 use wire::push::Push;
 
 use crate::Error;
 use crate::slots::{Kind, Slots, Stored};
+use crate::told::Told;
 use crate::uplink::backoff::Backoff;
 use crate::uplink::client::{Client, Fetched, Session};
 use crate::uplink::pushes::Subscription;
@@ -50,7 +49,7 @@ pub(crate) enum NotTaken {
 
 impl Kept {
     /// What `data` holds: the newest version that can be read, if any. Damage costs a fetch, nothing else.
-    pub(crate) fn open(data: &Path) -> Result<(Self, Option<Configuration>), Error> {
+    pub(crate) fn open(data: &Path) -> Result<(Self, Option<Told>), Error> {
         let path = data.join("config");
         let (slots, stored) = Slots::open(path.clone(), KIND).map_err(|source| Error::NotWritable {
             path: path.clone(),
@@ -60,19 +59,18 @@ impl Kept {
         let newest = match stored {
             Stored::Newer { path, format } => return Err(Error::newer(path, format)),
             Stored::Valid(payloads) => {
-                payloads.iter().find_map(|p| serde_json::from_slice::<Configuration>(p).ok())
+                payloads.into_iter().find_map(|mut payload| Told::read(std::mem::take(&mut *payload)).ok())
             }
             Stored::Nothing | Stored::Damaged { .. } => None,
         };
-        let used = newest.as_ref().map(|c| Used::of(c, &bytes(c)));
+        let used = newest.as_ref().map(Used::of);
         Ok((Self { slots, used }, newest))
     }
 
     /// Keeps `offered` if it is to be used from now on. The version counts for all agents together: monitors may move here within one.
     /// A disk that refuses costs only what a restart while cut off would need.
-    fn take(&mut self, offered: &Configuration) -> Result<(), NotTaken> {
-        let payload = bytes(offered);
-        let new = Used::of(offered, &payload);
+    fn take(&mut self, offered: &Told) -> Result<(), NotTaken> {
+        let new = Used::of(offered);
         match self.used {
             Some(used) if new == used => return Err(NotTaken::Same),
             Some(used) if new.version < used.version => {
@@ -80,7 +78,7 @@ impl Kept {
             }
             _ => self.used = Some(new),
         }
-        if let Err(error) = self.slots.store(&payload) {
+        if let Err(error) = self.slots.store(offered.bytes()) {
             tracing::warn!(%error, version = new.version, "cannot keep the configuration on disk");
         }
         Ok(())
@@ -88,13 +86,9 @@ impl Kept {
 }
 
 impl Used {
-    fn of(configuration: &Configuration, bytes: &[u8]) -> Self {
-        Self { version: configuration.version, fingerprint: Sha256::digest(bytes).into() }
+    fn of(told: &Told) -> Self {
+        Self { version: told.version(), fingerprint: told.fingerprint() }
     }
-}
-
-fn bytes(configuration: &Configuration) -> Vec<u8> {
-    serde_json::to_vec(configuration).expect("a configuration came as JSON")
 }
 
 /// Fetches the configuration when a session begins, when a push tells of another one, and from time to time; gives each that is taken
@@ -104,7 +98,7 @@ pub(crate) async fn follow(
     sessions: &mut watch::Receiver<Option<Arc<Session>>>,
     pushes: &mut Subscription,
     kept: &mut Kept,
-    taken: &mpsc::Sender<Configuration>,
+    taken: &mpsc::Sender<Told>,
 ) {
     let mut backoff = Backoff::default();
     let mut etag: Option<String> = None;
@@ -162,17 +156,24 @@ const ANYWAY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use wire::config::Configuration;
 
-    fn configuration(version: u64) -> Configuration {
-        Configuration { version, common: Default::default(), monitors: Vec::new() }
+    use super::*;
+    use crate::told::tests::told;
+
+    fn configuration(version: u64) -> Told {
+        told(&Configuration { version, common: Default::default(), monitors: Vec::new() })
+    }
+
+    fn version(kept: &Option<Told>) -> Option<u64> {
+        kept.as_ref().map(Told::version)
     }
 
     #[test]
     fn versions_only_grow() {
         let dir = tempfile::tempdir().unwrap();
         let (mut kept, none) = Kept::open(dir.path()).unwrap();
-        assert_eq!((none, kept.take(&configuration(7))), (None, Ok(())));
+        assert_eq!((version(&none), kept.take(&configuration(7))), (None, Ok(())));
         for mut kept in [kept, Kept::open(dir.path()).unwrap().0] {
             assert_eq!(kept.take(&configuration(6)), Err(NotTaken::Older { offered: 6, used: 7 }));
             assert_eq!(kept.take(&configuration(7)), Err(NotTaken::Same));
@@ -190,7 +191,7 @@ mod tests {
             "timeout_ms": 1000, "config": {}, "digest": "d",
         }]}))
         .unwrap();
-        assert_eq!(kept.take(&moved), Ok(()));
+        assert_eq!(kept.take(&told(&moved)), Ok(()));
     }
 
     #[test]
@@ -199,11 +200,11 @@ mod tests {
         let (mut kept, _) = Kept::open(dir.path()).unwrap();
         kept.take(&configuration(1)).unwrap();
         kept.take(&configuration(2)).unwrap();
-        assert_eq!(Kept::open(dir.path()).unwrap().1, Some(configuration(2)));
+        assert_eq!(version(&Kept::open(dir.path()).unwrap().1), Some(2));
         std::fs::write(dir.path().join("config/slot.b"), b"torn").unwrap();
-        assert_eq!(Kept::open(dir.path()).unwrap().1, Some(configuration(1)));
+        assert_eq!(version(&Kept::open(dir.path()).unwrap().1), Some(1));
         std::fs::write(dir.path().join("config/slot.a"), b"").unwrap();
         let (mut kept, none) = Kept::open(dir.path()).unwrap();
-        assert_eq!((none, kept.take(&configuration(2))), (None, Ok(())));
+        assert_eq!((version(&none), kept.take(&configuration(2))), (None, Ok(())));
     }
 }

@@ -35,6 +35,7 @@ mod shared;
 mod slots;
 pub mod stored;
 mod supervise;
+mod told;
 mod uplink;
 
 pub use error::Error;

@@ -10,12 +10,13 @@ use sandbox::Plugin;
 use sandbox::bundled::Plugins;
 use serde_json::{Map, Value};
 use wire::MonitorId;
-use wire::config::{Assignment, Configuration};
+use wire::config::Assignment;
 use wire::manner::{AddressMode, Manner};
 
 use crate::attempt;
 use crate::schedule::{SHORTEST, Wanted};
 use crate::shared::{Config, Shared};
+use crate::told::Told;
 
 /// All monitors of one configuration.
 pub(crate) type Monitors = HashMap<MonitorId, Arc<Monitor>>;
@@ -66,16 +67,17 @@ pub(crate) struct Broken {
 }
 
 /// Prepares every monitor of a configuration, keeping those of `before` that did not change.
-pub(crate) fn prepare(configuration: &Configuration, plugins: &Plugins, before: &Monitors) -> Monitors {
+pub(crate) fn prepare(told: &Told, plugins: &Plugins, before: &Monitors) -> Monitors {
     let mut shared = Shared::of(before);
-    let prepare = |assignment: &Assignment| match before.get(&assignment.id) {
-        Some(kept) if is_same(kept, assignment) => (assignment.id, kept.clone()),
-        _ => {
-            let common = configuration.common.get(&assignment.check);
-            (assignment.id, Arc::new(monitor(assignment, common, plugins, &mut shared)))
-        }
-    };
-    configuration.monitors.iter().map(prepare).collect()
+    let mut prepared = Monitors::new();
+    told.monitors(|common, assignment| {
+        let kept = before.get(&assignment.id).filter(|kept| is_same(kept, &assignment)).cloned();
+        let common = common.get(&assignment.check);
+        let ready = kept.unwrap_or_else(|| Arc::new(monitor(&assignment, common, plugins, &mut shared)));
+        prepared.insert(assignment.id, ready);
+    });
+    prepared.shrink_to_fit();
+    prepared
 }
 
 /// What the schedule needs to know of them.
@@ -180,7 +182,10 @@ const LONGEST: u64 = 365 * 24 * 3_600_000;
 mod tests {
     use uuid::Uuid;
 
+    use wire::config::Configuration;
+
     use super::*;
+    use crate::told::tests::told;
 
     fn assignment(interval_ms: u64, timeout_ms: u64, check: &str) -> Assignment {
         Assignment {
@@ -197,8 +202,8 @@ mod tests {
         }
     }
 
-    fn configuration(monitors: Vec<Assignment>) -> Configuration {
-        Configuration { version: 1, common: Default::default(), monitors }
+    fn configuration(monitors: Vec<Assignment>) -> Told {
+        told(&Configuration { version: 1, common: Default::default(), monitors })
     }
 
     #[test]

@@ -12,7 +12,6 @@ use spool::Spool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{sleep, timeout};
-use wire::config::Configuration;
 
 use crate::attempt::Attempts;
 use crate::health::{self, Doing, Healthy};
@@ -24,6 +23,7 @@ use crate::restarts::{self, Starts};
 use crate::runner::Runner;
 use crate::schedule::Schedule;
 use crate::supervise::{Counts, Panics, keep};
+use crate::told::Told;
 use crate::uplink::Uplink;
 use crate::uplink::client::Client;
 use crate::uplink::lease::Lease;
@@ -31,7 +31,7 @@ use crate::uplink::pushes::Pushes;
 use crate::uplink::stream::Stream;
 use crate::uplink::token::Tokens;
 use crate::uplink::transport::Transport;
-use crate::{Budget, Error, Settings, clock, config, secrets};
+use crate::{Budget, Error, Settings, clock, config, disk, secrets};
 
 /// A running agent.
 pub(crate) struct Parts {
@@ -186,8 +186,8 @@ impl Parts {
 
 /// Turns each configuration into monitors, the one from the disk first.
 async fn prepare(
-    configuration: &mut Option<Configuration>,
-    configurations: &mut mpsc::Receiver<Configuration>,
+    configuration: &mut Option<Told>,
+    configurations: &mut mpsc::Receiver<Told>,
     plugins: &Plugins,
     prepared: &watch::Sender<Arc<Monitors>>,
 ) {
@@ -195,9 +195,9 @@ async fn prepare(
         // It stays until it is in use: a panic on the way begins with it again. It is large, so no longer than that.
         if let Some(configuration) = &*configuration {
             failpoint::hit("agent.prepare");
-            let version = configuration.version;
+            let version = configuration.version();
             let before = prepared.borrow().clone();
-            let monitors = monitors::prepare(configuration, plugins, &before);
+            let monitors = disk::wait(|| monitors::prepare(configuration, plugins, &before));
             let broken = monitors.values().filter(|monitor| monitor.work.is_err()).count();
             tracing::info!(version, monitors = monitors.len(), broken, "configuration in use");
             prepared.send_replace(Arc::new(monitors));

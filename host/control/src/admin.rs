@@ -6,9 +6,10 @@ use wire::admin::{
     AgentCreated, AgentState, AgentView, Apply, ApplyAnswer, CreateAgent, GapView, LocationState,
     MonitorView, ResultView, ResultsPage, Transport,
 };
+use wire::config::LIMIT;
 use wire::event::AgentEventKind;
 use wire::push::Push;
-use wire::{AgentId, BODY_LIMIT, Mistake, MonitorId, Problem, Timestamp, signature};
+use wire::{AgentId, Mistake, MonitorId, Problem, Timestamp, signature};
 
 use crate::agents::{Agent, Device, Setup, name_mistake};
 use crate::alert::{Channel, channel};
@@ -381,7 +382,7 @@ impl Control {
 /// The locations whose monitors grew beyond what an agent takes at once.
 fn too_large(before: &BTreeMap<String, Monitor>, after: &BTreeMap<String, Monitor>) -> Vec<Mistake> {
     let over: Vec<_> =
-        assign::sizes(after.values()).into_iter().filter(|(_, bytes)| *bytes > BODY_LIMIT).collect();
+        assign::sizes(after.values()).into_iter().filter(|(_, bytes)| *bytes > LIMIT).collect();
     // What was too large before may shrink step by step.
     let before = if over.is_empty() { BTreeMap::new() } else { assign::sizes(before.values()) };
     let grew =
@@ -392,7 +393,7 @@ fn too_large(before: &BTreeMap<String, Monitor>, after: &BTreeMap<String, Monito
             "location {location:?} has monitors of {} MiB, and one agent, which may have to run them all, takes at most {} MiB: give some of \
              them another location",
             bytes.div_ceil(MIB),
-            BODY_LIMIT / MIB,
+            LIMIT / MIB,
         ),
     };
     grew.map(mistake).collect()

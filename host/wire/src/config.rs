@@ -8,6 +8,20 @@ use serde_json::{Map, Value};
 use crate::MonitorId;
 use crate::manner::Manner;
 
+/// Bytes of a whole configuration as JSON, and of a request that applies monitors: about 200,000 of them. An agent refuses more, so
+/// that nothing packed small grows without a bound.
+pub const LIMIT: usize = 64 * 1024 * 1024;
+
+/// The media type of an answer packed with zstd. An agent that can read it says so in `accept`, over HTTPS; what it is then given is
+/// signed as it travels, and shows by its first bytes what it is.
+pub const PACKED: &str = "application/zstd";
+
+/// With what every zstd frame begins (RFC 8878, section 3.1.1), and no JSON.
+pub const PACKED_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Bytes that a packed configuration may refer back to, as a power of two: what an agent holds while it reads one.
+pub const PACKED_WINDOW_LOG: u32 = 21;
+
 /// Answer to `GET /v1/config?wait=SECONDS`: with `If-None-Match` and a current ETag the answer waits up to that long for a change and
 /// is 304 when there was none. A version is whole; versions only grow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -22,6 +22,10 @@ pub enum Up {
         /// The ETag that the agent has, to be told of a change only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         etag: Option<String>,
+        /// What else can be read where the answer is long, as the header of an HTTPS request would say. A long answer is then refused
+        /// here as too large, and given by HTTPS.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accept: Option<String>,
         /// JSON, or nothing.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         body: String,
@@ -72,6 +76,9 @@ pub const OPEN: u16 = 101;
 /// Bytes of a frame: a body may grow to twice its size as a JSON string.
 pub const FRAME_LIMIT: usize = 2 * BODY_LIMIT + 64 * 1024;
 
+/// Bytes of an answer that travels on a stream to whoever can be given a packed one by HTTPS: a frame is held whole, more than once.
+pub const LONG_ANSWER: usize = 256 * 1024;
+
 /// Seconds between two pings; both sides send them.
 pub const PING_S: u64 = 10;
 
@@ -89,6 +96,7 @@ mod tests {
             method: "POST".into(),
             path: "/v1/results".into(),
             etag: None,
+            accept: None,
             body: r#"{"records":[]}"#.into(),
             signature: "00".into(),
         };

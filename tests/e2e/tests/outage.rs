@@ -114,3 +114,38 @@ fn twenty_kills_lose_nothing_and_store_nothing_twice() {
     });
     assert!(recorded >= 40, "the agent's log tells of {recorded} recorded results");
 }
+
+#[test]
+fn a_configuration_too_long_for_the_stream_arrives_packed_and_is_there_after_a_restart_while_cut_off() {
+    let web = Web::start("<h1>Welcome</h1>");
+    let mut field = Field::new();
+    let agent = field.start_agent("edge-1", "dc1");
+    field.apply(&monitors(&web.url()));
+    field.result_of("page", "up", |r| r["state"] == "up");
+    // Each says something else, so that nothing of it is told once for all.
+    let long: String = (0..12)
+        .map(|n| {
+            let body = format!("{n:04}").repeat(1 << 18);
+            format!(
+                "  - {{ name: long-{n}, check: http, interval: 24h, locations: [dc1], config: {{ url: \"http://127.0.0.1:9/\", body: \"{body}\" }} }}\n"
+            )
+        })
+        .collect();
+    field.apply(&format!("{}{long}", monitors(&web.url())));
+    let in_use = |agent: &picket_e2e::Process| agent.output().contains("monitors=15");
+    until("all fifteen are in use", Duration::from_secs(60), || in_use(&agent).then_some(()));
+
+    field.kill_control();
+    agent.kill();
+    let kept = std::fs::read(field.path("edge-1/config/slot.a"))
+        .unwrap()
+        .len()
+        .max(std::fs::read(field.path("edge-1/config/slot.b")).unwrap().len());
+    assert!(kept < 1 << 20, "{kept} bytes are kept of twelve million");
+    let before = web.served();
+    let agent = field.restart_agent("edge-1");
+    until("checks go on after a restart", Duration::from_secs(20), || {
+        (web.served() > before + 3).then_some(())
+    });
+    assert!(in_use(&agent), "{}", agent.output());
+}

@@ -10,7 +10,6 @@ use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
-use wire::config::Configuration;
 use wire::results::{Ack, Batch};
 use wire::session::{Hello, Nonce, Welcome};
 use wire::signature::{self, Asked, Stamp, header, token_sha256};
@@ -23,6 +22,7 @@ use super::token::Said;
 use super::transport::{Answer, Request, Transport};
 use crate::duty::Duty;
 use crate::identity::Identity;
+use crate::told::Told;
 
 /// Speaks as one agent.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ pub(crate) enum Trouble {
 #[derive(Debug)]
 pub(crate) struct Fetched {
     /// None when it did not change.
-    pub(crate) configuration: Option<Configuration>,
+    pub(crate) configuration: Option<Told>,
     /// Of what the control plane holds.
     pub(crate) etag: String,
 }
@@ -121,7 +121,7 @@ impl Client {
     /// Says hello.
     pub(crate) async fn hello(&self, nonce: Nonce, hello: &Hello) -> Result<(Session, Welcome), Trouble> {
         let voice = self.voice(nonce.nonce, 0);
-        let answer = self.stamped(&voice, Method::POST, &path("/hello"), json(hello), EXCHANGE, None).await?;
+        let answer = self.stamped(&voice, Method::POST, &path("/hello"), json(hello), EXCHANGE).await?;
         let welcome: Welcome = read(&success(answer)?)?;
         let number = self.welcomes.fetch_add(1, Ordering::AcqRel) + 1;
         // It waits where it does not fit: it is not said again, and what was said before may bar the agent from its work.
@@ -137,7 +137,7 @@ impl Client {
 
     /// Sends a batch.
     pub(crate) async fn results(&self, session: &Session, batch: &Batch) -> Result<Ack, Trouble> {
-        let answer = self.within(session, Method::POST, &path("/results"), json(batch), None).await?;
+        let answer = self.within(session, Method::POST, &path("/results"), json(batch)).await?;
         read(&success(answer)?)
     }
 
@@ -147,12 +147,15 @@ impl Client {
         session: &Session,
         etag: Option<&str>,
     ) -> Result<Fetched, Trouble> {
-        let answer = self.within(session, Method::GET, &path("/config"), Vec::new(), etag).await?;
+        let answer = self.fetch_configuration(session, &path("/config"), etag).await?;
         let etag = answer.etag.clone();
         if answer.status == 304 {
             return Ok(Fetched { configuration: None, etag });
         }
-        Ok(Fetched { configuration: Some(read(&success(answer)?)?), etag })
+        let told = Told::read(success(answer)?.body);
+        let told =
+            told.map_err(|e| Trouble::Network(format!("was given an unreadable configuration: {e}")))?;
+        Ok(Fetched { configuration: Some(told), etag })
     }
 
     /// Makes the token of `next` known, in the name of `identity`: with the one before, or by its own first use.
@@ -165,7 +168,7 @@ impl Client {
         let rotate = Rotate { generation: next.generation, token_sha256: token_sha256(&next.token) };
         let voice = self.voice_of(identity.clone(), session.lease.clone(), session.next());
         let path = path("/token/rotate");
-        let answer = self.stamped(&voice, Method::POST, &path, json(&rotate), EXCHANGE, None).await?;
+        let answer = self.stamped(&voice, Method::POST, &path, json(&rotate), EXCHANGE).await?;
         read(&success(answer)?)
     }
 
@@ -214,12 +217,8 @@ impl Client {
         path: &str,
         body: Vec<u8>,
         within: Duration,
-        etag: Option<&str>,
     ) -> Result<Answer, Trouble> {
-        let (mut request, asked) = voice.request(method, path, body, within);
-        if let Some(etag) = etag {
-            request = request.if_changed(etag);
-        }
+        let (request, asked) = voice.request(method, path, body, within);
         let answer = self.transport.exchange(request).await.map_err(Trouble::Network)?;
         self.believe(voice, &asked, answer)
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Method, StatusCode, Upgraded, Url};
 use wire::BODY_LIMIT;
+use wire::config;
 use wire::signature::header;
 
 use super::names::Names;
@@ -39,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     /// JSON, or nothing.
     pub(crate) body: Vec<u8>,
+    /// Bytes of the answer's body at most.
+    pub(crate) limit: usize,
     /// For all of it, from the name's lookup to the answer's last byte.
     pub(crate) within: Duration,
 }
@@ -63,7 +66,7 @@ pub(crate) struct Answer {
     pub(crate) retry_after: Option<Duration>,
     /// The content type, or "".
     pub(crate) content_type: String,
-    /// At most [`BODY_LIMIT`] bytes.
+    /// At most as many bytes as the request allows.
     pub(crate) body: Vec<u8>,
 }
 
@@ -123,14 +126,16 @@ impl Transport {
 
     /// One exchange; an error is one line for a person. Dropping the future cuts the connection.
     pub(crate) async fn exchange(&self, request: Request) -> Result<Answer, String> {
-        self.read(self.send(&self.http, request).await?).await
+        let limit = request.limit;
+        self.read(self.send(&self.http, request).await?, limit).await
     }
 
     /// One exchange that asks to switch protocols, on a connection of its own.
     pub(crate) async fn upgrade(&self, request: Request) -> Result<Switched, String> {
+        let limit = request.limit;
         let incoming = self.send(&self.upgrading, request).await?;
         if incoming.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return self.read(incoming).await.map(Switched::Refused);
+            return self.read(incoming, limit).await.map(Switched::Refused);
         }
         incoming.upgrade().await.map(Switched::Open).map_err(|e| self.explain(&e.without_url()))
     }
@@ -144,7 +149,7 @@ impl Transport {
         outgoing.send().await.map_err(|e| self.explain(&e.without_url()))
     }
 
-    async fn read(&self, mut incoming: reqwest::Response) -> Result<Answer, String> {
+    async fn read(&self, mut incoming: reqwest::Response, limit: usize) -> Result<Answer, String> {
         // A control plane never says so.
         if let (Some(proxy), StatusCode::PROXY_AUTHENTICATION_REQUIRED) = (&self.proxy, incoming.status()) {
             return Err(proxy.unauthorized());
@@ -162,8 +167,8 @@ impl Transport {
             body: Vec::new(),
         };
         while let Some(chunk) = incoming.chunk().await.map_err(|e| self.explain(&e.without_url()))? {
-            if answer.body.len() + chunk.len() > BODY_LIMIT {
-                return Err(format!("the answer is larger than {BODY_LIMIT} bytes"));
+            if answer.body.len() + chunk.len() > limit {
+                return Err(format!("the answer is larger than {limit} bytes"));
             }
             answer.body.extend_from_slice(&chunk);
         }
@@ -179,7 +184,12 @@ impl Transport {
 impl Request {
     /// A request without headers.
     pub(crate) fn new(method: Method, path: &str, body: Vec<u8>, within: Duration) -> Self {
-        Self { method, path: path.to_owned(), headers: HeaderMap::new(), body, within }
+        Self { method, path: path.to_owned(), headers: HeaderMap::new(), body, limit: BODY_LIMIT, within }
+    }
+
+    /// Asks for a configuration, which may be long, and may come packed.
+    pub(crate) fn configuration(self) -> Self {
+        Self { limit: config::LIMIT, ..self }.with(ACCEPT.as_str(), config::PACKED)
     }
 
     /// Adds a header of ours.

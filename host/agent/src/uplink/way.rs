@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use tokio::sync::watch;
+use wire::config;
 use wire::push::Waiting;
 use wire::signature::Asked;
 use wire::stream::{self, Up};
@@ -24,19 +25,52 @@ impl Client {
         method: Method,
         path: &str,
         body: Vec<u8>,
-        etag: Option<&str>,
     ) -> Result<Answer, Trouble> {
-        let stream = self.stream.borrow().clone();
-        if let Some(stream) = stream.filter(|stream| stream.lease == session.lease()) {
-            let voice = self.voice(session.lease().to_owned(), session.next());
-            if stream.generation == voice.stamp.generation
-                && let Some(answer) = self.by_stream(&stream, &voice, &method, path, &body, etag).await
-            {
-                return Ok(answer);
-            }
+        if let Some(answer) = self.on_stream(session, &method, path, &body, Asking::default()).await {
+            return Ok(answer);
         }
         let voice = self.voice(session.lease().to_owned(), session.next());
-        self.stamped(&voice, method, path, body, EXCHANGE, etag).await
+        self.stamped(&voice, method, path, body, EXCHANGE).await
+    }
+
+    /// The configuration, if it is another one than that with `etag`: by the stream where it is short, else by HTTPS, packed.
+    pub(super) async fn fetch_configuration(
+        &self,
+        session: &Session,
+        path: &str,
+        etag: Option<&str>,
+    ) -> Result<Answer, Trouble> {
+        let asking = Asking { etag, accept: Some(config::PACKED) };
+        if let Some(answer) = self.on_stream(session, &Method::GET, path, &[], asking).await
+            && answer.status != TOO_LARGE
+        {
+            return Ok(answer);
+        }
+        let voice = self.voice(session.lease().to_owned(), session.next());
+        let (request, asked) = voice.request(Method::GET, path, Vec::new(), LONG);
+        let request = match etag {
+            Some(etag) => request.configuration().if_changed(etag),
+            None => request.configuration(),
+        };
+        let answer = self.transport.exchange(request).await.map_err(Trouble::Network)?;
+        self.believe(&voice, &asked, answer)
+    }
+
+    /// An exchange by the stream; none where none is open for this session, or it did not carry it.
+    async fn on_stream(
+        &self,
+        session: &Session,
+        method: &Method,
+        path: &str,
+        body: &[u8],
+        asking: Asking<'_>,
+    ) -> Option<Answer> {
+        let stream = self.stream.borrow().clone().filter(|stream| stream.lease == session.lease())?;
+        let voice = self.voice(session.lease().to_owned(), session.next());
+        if stream.generation != voice.stamp.generation {
+            return None;
+        }
+        self.by_stream(&stream, &voice, method, path, body, asking).await
     }
 
     /// An exchange on a stream; none when the stream did not carry it. An answer that is not the control plane's ends the stream.
@@ -47,13 +81,14 @@ impl Client {
         method: &Method,
         path: &str,
         body: &[u8],
-        etag: Option<&str>,
+        asking: Asking<'_>,
     ) -> Option<Answer> {
         let request = Up::Request {
             counter: voice.stamp.counter,
             method: method.to_string(),
             path: path.to_owned(),
-            etag: etag.map(str::to_owned),
+            etag: asking.etag.map(str::to_owned),
+            accept: asking.accept.map(str::to_owned),
             body: String::from_utf8_lossy(body).into_owned(),
             signature: voice.stamp.sign_request(&voice.identity.key, method.as_str(), path, body),
         };
@@ -105,9 +140,18 @@ impl Client {
     pub(super) async fn pushes(&self, session: &Session, after: u64) -> Result<Waiting, Trouble> {
         let voice = self.voice(session.lease().to_owned(), session.next());
         let path = path(&format!("/pushes?after={after}&wait=20"));
-        let answer = self.stamped(&voice, Method::GET, &path, Vec::new(), POLL, None).await?;
+        let answer = self.stamped(&voice, Method::GET, &path, Vec::new(), POLL).await?;
         read(&success(answer)?)
     }
+}
+
+/// What a request says beside itself.
+#[derive(Clone, Copy, Default)]
+struct Asking<'a> {
+    /// What is known already.
+    etag: Option<&'a str>,
+    /// What can be read beside JSON.
+    accept: Option<&'a str>,
 }
 
 impl Voice {
@@ -123,5 +167,9 @@ impl Voice {
     }
 }
 
+/// What is answered on a stream instead of something long.
+const TOO_LARGE: u16 = 413;
+/// For a whole configuration over a slow link.
+const LONG: Duration = Duration::from_secs(60);
 /// For a request that waits for pushes.
 const POLL: Duration = Duration::from_secs(30);

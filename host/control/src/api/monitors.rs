@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri};
 use serde::Deserialize;
 use wire::Problem;
@@ -13,6 +12,7 @@ use wire::admin::{Apply, ApplyAnswer, MonitorView, RunAnswer};
 use wire::plugin::PluginView;
 
 use super::reply::{Failure, blocking, query};
+use super::signed;
 use crate::control::Control;
 use crate::uplink::json;
 
@@ -31,13 +31,16 @@ pub(super) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Vec
 #[utoipa::path(post, path = "/v1/monitors/apply", tag = "admin", security(("admin" = [])), request_body = Apply, responses(
     (status = 200, body = ApplyAnswer),
     (status = 401, description = "unauthorized", body = Problem),
+    (status = 413, description = "too_large: it has more than 64 MiB", body = Problem),
     (status = 422, description = "invalid: nothing was changed", body = Problem),
 ))]
 pub(super) async fn apply(
     State(control): State<Arc<Control>>,
-    body: Bytes,
+    request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
+    let body = signed::whole(request.into_body(), wire::config::LIMIT).await?;
     let apply: Apply = json(&body)?;
+    drop(body);
     Ok(Json(blocking(&control, move |c| c.apply(&apply)).await?))
 }
 

@@ -2,6 +2,7 @@
 //! a network error to an agent, so nothing in between can say anything in our name. Whoever shows no token of an agent, or no whole
 //! body, gets an answer without a signature, and the former has its body unread.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header as http_header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uuid::Uuid;
+use wire::config;
 use wire::signature::{Asked, Stamp, header};
 use wire::stream::Down;
 use wire::{AgentId, Problem};
@@ -24,6 +26,7 @@ use crate::uplink::Signed;
 pub(super) struct Reply {
     status: StatusCode,
     etag: String,
+    kind: &'static str,
     body: Vec<u8>,
 }
 
@@ -31,7 +34,29 @@ impl Reply {
     /// 200 with this as JSON.
     pub(super) fn json<T: Serialize>(value: &T) -> Self {
         let body = serde_json::to_vec(value).expect("answers have texts as keys");
-        Self { status: StatusCode::OK, etag: String::new(), body }
+        Self { status: StatusCode::OK, etag: String::new(), kind: JSON, body }
+    }
+
+    /// Bytes of its body.
+    pub(super) fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The same, packed with zstd.
+    pub(super) fn packed(self) -> Result<Self, Problem> {
+        let pack = || {
+            let mut packer = zstd::Encoder::new(Vec::new(), zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            packer.window_log(config::PACKED_WINDOW_LOG)?;
+            packer.write_all(&self.body)?;
+            packer.finish()
+        };
+        match pack() {
+            Ok(body) => Ok(Self { kind: config::PACKED, body, ..self }),
+            Err(error) => {
+                tracing::error!(%error, "cannot pack a configuration");
+                Err(Problem::new(Problem::INTERNAL, "the control plane cannot pack the configuration"))
+            }
+        }
     }
 
     /// The same, with an ETag.
@@ -41,12 +66,12 @@ impl Reply {
 
     /// 101: a stream opens.
     pub(super) fn open() -> Self {
-        Self { status: StatusCode::SWITCHING_PROTOCOLS, etag: String::new(), body: vec![] }
+        Self { status: StatusCode::SWITCHING_PROTOCOLS, etag: String::new(), kind: JSON, body: vec![] }
     }
 
     /// 304.
     pub(super) fn not_modified(etag: String) -> Self {
-        Self { status: StatusCode::NOT_MODIFIED, etag, body: vec![] }
+        Self { status: StatusCode::NOT_MODIFIED, etag, kind: JSON, body: vec![] }
     }
 }
 
@@ -118,13 +143,10 @@ pub(super) fn seal(
     outcome: Result<Reply, Problem>,
 ) -> Sealed {
     let again_s = outcome.as_ref().err().and_then(|problem| problem.retry_after_s);
-    let (Reply { status, etag, body }, kind) = match outcome {
-        Ok(reply) => (reply, "application/json"),
-        Err(problem) => {
-            let body = serde_json::to_vec(&problem).expect("a problem is texts");
-            (Reply { status: status(&problem), etag: String::new(), body }, PROBLEM)
-        }
-    };
+    let Reply { status, etag, kind, body } = outcome.unwrap_or_else(|problem| {
+        let body = serde_json::to_vec(&problem).expect("a problem is texts");
+        Reply { status: status(&problem), etag: String::new(), kind: PROBLEM, body }
+    });
     let signature = stamp.sign_answer(&control.parts.keys.server, asked, status.as_u16(), &etag, &body);
     Sealed { status, etag, again_s, kind, body, signature }
 }
@@ -155,7 +177,7 @@ impl Sealed {
     /// The same answer as a frame of a stream.
     pub(super) fn into_frame(self, counter: u64) -> Down {
         let Self { status, etag, again_s, body, signature, .. } = self;
-        let body = String::from_utf8(body).expect("JSON is UTF-8");
+        let body = String::from_utf8(body).expect("what is packed goes by HTTPS only, and JSON is UTF-8");
         Down::Answer { counter, status: status.as_u16(), etag, retry_after: again_s, body, signature }
     }
 }
@@ -177,6 +199,8 @@ fn read(parts: &Parts) -> Option<Signed> {
         path: parts.uri.path_and_query()?.to_string(),
     })
 }
+
+const JSON: &str = "application/json";
 
 /// How long a body may take.
 const BODY: Duration = Duration::from_secs(30);

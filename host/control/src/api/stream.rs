@@ -21,7 +21,7 @@ use wire::stream::{DEAD_S, Down, FRAME_LIMIT, PING_S, Up};
 
 use super::reply::{blocking, query};
 use super::signed::{self, Received, Reply, Sealed};
-use super::uplink;
+use super::uplink::{self, Way};
 use crate::control::{Control, lock};
 use crate::uplink::Signed;
 
@@ -237,13 +237,17 @@ impl Stream {
 
     /// The request in a frame, as it would stand in HTTPS; none when it is not one, or its token is not good any more.
     fn request(&self, text: &str) -> Option<(Signed, Vec<u8>, HeaderMap)> {
-        let Up::Request { counter, method, path, etag, body, signature } = serde_json::from_str(text).ok()?;
+        let Up::Request { counter, method, path, etag, accept, body, signature } =
+            serde_json::from_str(text).ok()?;
         let stamp = Stamp { counter, ..self.stamp.clone() };
         let signed = Signed { stamp, token: self.token.clone(), signature, method, path };
         self.control.recognise(&signed).ok()?;
         let mut headers = HeaderMap::new();
         if let Some(etag) = etag {
             headers.insert(header::IF_NONE_MATCH, etag.parse().ok()?);
+        }
+        if let Some(accept) = accept {
+            headers.insert(header::ACCEPT, accept.parse().ok()?);
         }
         Some((signed, body.into_bytes(), headers))
     }
@@ -255,7 +259,9 @@ async fn answer(control: Arc<Control>, signed: Signed, body: Vec<u8>, headers: H
     let path = signed.path.split('?').next().unwrap_or_default();
     let outcome = match (signed.method.as_str(), path) {
         ("POST", "/v1/results") => uplink::store(control.clone(), signed, body, headers).await,
-        ("GET", "/v1/config") => uplink::wait_for_configuration(control.clone(), signed, body, headers).await,
+        ("GET", "/v1/config") => {
+            uplink::wait_for_configuration(control.clone(), signed, body, headers, Way::Stream).await
+        }
         _ => Err(Problem::new(Problem::NOT_FOUND, "the stream carries results and configurations only")),
     };
     signed::seal(&control, &stamp, &asked, outcome).into_frame(stamp.counter)

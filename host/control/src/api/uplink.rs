@@ -8,11 +8,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri, header as http_header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use wire::config::Configuration;
+use wire::config::{self, Configuration};
 use wire::enroll::{EnrollAnswer, EnrollRequest};
 use wire::results::{Ack, Batch};
 use wire::session::{Hello, Nonce, Welcome};
 use wire::signature::{Asked, Stamp, header};
+use wire::stream::LONG_ANSWER;
 use wire::{AgentId, Mistake, Problem};
 
 use super::reply::{Failure, bearer, blocking, query, unauthorized};
@@ -92,14 +93,26 @@ pub(super) struct Wait {
 
 /// Get what the agent runs.
 ///
-/// With `If-None-Match` and a current ETag the answer waits for a change.
+/// With `If-None-Match` and a current ETag the answer waits for a change. With `accept: application/zstd` it is packed, and may unpack to
+/// 64 MiB; without, it has at most 8 MiB.
 #[utoipa::path(get, path = "/v1/config", tag = "agent", security(("agent" = [])), params(Wait), responses(
     (status = 200, body = Configuration, headers(("etag", description = "of the monitors"))),
     (status = 304, description = "as the agent has it"),
     (status = 401, description = "unauthorized, bad_signature, lease_unknown", body = Problem),
+    (status = 413, description = "too_large: it is told packed only", body = Problem),
 ))]
 pub(super) async fn configuration(State(control): State<Arc<Control>>, request: Request) -> Response {
-    signed::answer(control, request, wait_for_configuration).await
+    signed::answer(control, request, async |control, signed, body, headers| {
+        wait_for_configuration(control, signed, body, headers, Way::Https).await
+    })
+    .await
+}
+
+/// Which way a request came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Way {
+    Https,
+    Stream,
 }
 
 pub(super) async fn wait_for_configuration(
@@ -107,6 +120,7 @@ pub(super) async fn wait_for_configuration(
     signed: Signed,
     body: Vec<u8>,
     headers: HeaderMap,
+    way: Way,
 ) -> Result<Reply, Problem> {
     let uri: Uri = signed.path.parse().map_err(|_| Problem::new(Problem::INVALID, "the path is not one"))?;
     let caller = blocking(&control, move |c| c.admit(&signed, &body)).await?;
@@ -119,7 +133,9 @@ pub(super) async fn wait_for_configuration(
         told.mark_unchanged();
         let (configuration, etag) = control.configuration(caller.agent.id);
         if known != Some(etag.as_str()) {
-            return Ok(Reply::json(&configuration).tagged(etag));
+            let packs = headers.get_all(http_header::ACCEPT).iter().any(|accept| accept == config::PACKED);
+            let reply = blocking(&control, move |_| shaped(&configuration, packs, way)).await?;
+            return Ok(reply.tagged(etag));
         }
         let over = tokio::select! {
             _ = told.changed() => false,
@@ -128,6 +144,29 @@ pub(super) async fn wait_for_configuration(
         };
         if over {
             return Ok(Reply::not_modified(etag));
+        }
+    }
+}
+
+/// A configuration as an agent can take it: one that reads packed ones is given a long one packed, which no stream carries.
+fn shaped(configuration: &Configuration, packs: bool, way: Way) -> Result<Reply, Problem> {
+    let json = Reply::json(configuration);
+    let long = if packs { LONG_ANSWER } else { wire::BODY_LIMIT };
+    if json.len() <= long {
+        return Ok(json);
+    }
+    match (packs, way) {
+        (true, Way::Https) => json.packed(),
+        (true, Way::Stream) => {
+            Err(Problem::new(Problem::TOO_LARGE, "ask for it by HTTPS, where it is packed"))
+        }
+        (false, _) => {
+            let detail = format!(
+                "the monitors of this agent are {} MiB, and its version takes at most {} MiB: update it",
+                json.len().div_ceil(MIB),
+                wire::BODY_LIMIT / MIB,
+            );
+            Err(Problem::new(Problem::TOO_LARGE, detail))
         }
     }
 }
@@ -170,6 +209,8 @@ pub(super) async fn store(
     .await?;
     Ok(Reply::json(&Stored { ack, mistakes }))
 }
+
+const MIB: usize = 1024 * 1024;
 
 /// Bytes of an enrolment, which anybody may send: a few hundred are enough.
 const ENROLL_LIMIT: usize = 16 * 1024;

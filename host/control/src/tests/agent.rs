@@ -22,6 +22,21 @@ async fn an_agent_enrols_says_hello_and_gets_its_monitors() {
 }
 
 #[tokio::test]
+async fn an_agent_that_cannot_unpack_is_not_told_more_than_it_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    let long = |name: &str| {
+        let config = json!({"url": "http://a/", "body": name.repeat(wire::BODY_LIMIT / 2)});
+        json!({"name": name, "check": "http", "locations": ["dc1"], "config": config})
+    };
+    plane.apply(json!([long("a"), long("b")])).await;
+    let device = plane.agent("edge-1").await;
+    let (status, told) = device.send(&device.stamp(), Method::GET, "/v1/config", String::new(), None).await;
+    let detail = "the monitors of this agent are 9 MiB, and its version takes at most 8 MiB: update it";
+    assert_eq!((status.as_u16(), &told["detail"]), (413, &json!(detail)), "{told}");
+}
+
+#[tokio::test]
 async fn a_change_ends_the_wait_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let plane = Plane::start(dir.path()).await;

@@ -80,14 +80,14 @@ async fn what_no_agent_could_take_at_once_is_refused_with_the_location() {
     let dir = tempfile::tempdir().unwrap();
     let plane = Plane::start(dir.path()).await;
     let large = |name: &str, location: &str| {
-        let config = json!({"url": "http://a/", "body": name.repeat(wire::BODY_LIMIT / 3)});
+        let config = json!({"url": "http://a/", "body": name.repeat(wire::config::LIMIT / 3)});
         json!({"name": name, "check": "http", "locations": [location], "config": config})
     };
     plane.apply(json!([large("a", "dc1"), large("b", "dc1")])).await;
     for dry_run in [true, false] {
         let body = json!({"monitors": [large("c", "dc1")], "dry_run": dry_run});
         let (status, answer) = plane.call(Method::POST, "/v1/monitors/apply", Some(body)).await;
-        let message = "location \"dc1\" has monitors of 9 MiB, and one agent, which may have to run them all, takes at most 8 MiB: give some of them another location";
+        let message = "location \"dc1\" has monitors of 65 MiB, and one agent, which may have to run them all, takes at most 64 MiB: give some of them another location";
         assert_eq!((status.as_u16(), &answer["mistakes"][0]["message"]), (422, &json!(message)));
     }
     assert_eq!(plane.get("/v1/monitors").await.as_array().unwrap().len(), 2);

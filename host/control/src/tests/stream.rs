@@ -98,6 +98,7 @@ impl Stream {
             method: method.into(),
             path: path.into(),
             etag: None,
+            accept: None,
             body: body.into(),
             signature,
         };
