@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::errno::{connect_failure, told};
 use crate::grant::Purpose;
 use crate::proxy::Way;
 use crate::resolve::{permit, resolve};
@@ -280,11 +281,7 @@ pub(crate) async fn dial(
                     return Ok((tcp, address));
                 }
                 Err(error) => {
-                    let failure = io_failure(&error, Phase::Connect, &peer(to, address));
-                    // A machine without IPv6 has no route to half of a name: whoever was reached says more.
-                    if failed.as_ref().is_none_or(|known: &Failure| known.cause == Cause::Unreachable) {
-                        failed = Some(failure);
-                    }
+                    failed = Some(told(failed, connect_failure(&error, address, &peer(to, address))));
                 }
             },
             () = tokio::time::sleep(NEXT_ADDRESS), if more => {}

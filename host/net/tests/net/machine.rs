@@ -95,6 +95,7 @@ async fn a_machine_without_a_free_port_does_not_call_its_target_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:50000").await.unwrap();
     let session = session();
     let _kept = session.connect(Endpoint::new("127.0.0.1", 50000), Family::Any).await.unwrap();
+    check_ours(&failed(&session, "127.0.0.1", 50000).await, "no free port");
     check_ours(&session.ask(question("127.0.0.1:50000", Transport::Tcp)).await.unwrap_err(), "no free port");
     drop(listener);
 }
@@ -109,6 +110,7 @@ async fn a_machine_without_ipv6_reaches_half_of_a_name() {
     let failure = session.ask(question("[::1]:53", Transport::Udp)).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
     assert_eq!(failed(&session, "localhost", 50000).await.cause, Cause::Refused);
+    assert_eq!(failed(&session, "::1", 50000).await.cause, Cause::Unreachable);
 }
 
 #[tokio::test]
@@ -132,6 +134,8 @@ async fn what_this_machine_forbids_is_not_the_targets_and_what_a_router_forbids_
     let failure = session.ask(question("[2001:db8:1::2]:80", Transport::Tcp)).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
     assert!(failure.message.contains("prohibits it"), "{failure}");
+    let failure = failed(&session, "2001:db8:1::2", 80).await;
+    assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
 }
 
 #[tokio::test]
