@@ -45,6 +45,7 @@ pub const CLIENT_SECRET: &str = "sentinel client+secret";
 /// | `/agent`, `/authorization` | 200, the request's `User-Agent`, its `Authorization` |
 /// | `/token` | 200, an access token that is [`TOKEN`], for [`CLIENT`] and [`CLIENT_SECRET`] by HTTP Basic, else 401 `invalid_client` |
 /// | `/token-by-body` | the same for a client that writes both in the body |
+/// | `/token-for-the-shop` | the same for whoever asks for the audience "the shop" |
 /// | `/token-moved`, `/token-odd` | 307 to `/token`; 200 with a token of another type |
 ///
 /// A third port serves the same page over https to clients that show a certificate of the authority, and 400 to others.
@@ -156,6 +157,7 @@ http {
   # "probe:sentinel+client%2Bsecret", as RFC 6749 encodes both before HTTP Basic does.
   map $http_authorization $client { default 0; "Basic cHJvYmU6c2VudGluZWwrY2xpZW50JTJCc2VjcmV0" 1; }
   map $request_body $named { default 0; "~^grant_type=client_credentials&scope=read&client_id=probe&client_secret=sentinel\+client%2Bsecret$" 1; }
+  map $request_body $meant { default 0; "~(^|&)audience=the\+shop(&|$)" 1; }
   server {
     listen 127.0.0.1:@HTTP@;
     listen 127.0.0.1:@HTTPS@ ssl http2;
@@ -199,6 +201,11 @@ http {
       client_body_in_single_buffer on;
       proxy_pass http://127.0.0.1:@HTTP@/token-for;
       proxy_set_header X-Named $named;
+    }
+    location = /token-for-the-shop {
+      client_body_in_single_buffer on;
+      proxy_pass http://127.0.0.1:@HTTP@/token-for;
+      proxy_set_header X-Named $meant;
     }
     location = /token-for {
       default_type application/json;

@@ -89,6 +89,8 @@ fn meaning(import: &str) -> &'static str {
         "picket:net/tls" => "what a handshake told",
         "picket:net/secrets" => "the use of secrets, without their bytes",
         "picket:net/log" => "notes for the author",
+        "picket:net/regex" => "patterns, searched by the host",
+        "picket:net/oauth2" => "tokens for exchanges, without their bytes",
         "picket:net/types" | "picket:check/verdict" => "types, nothing to do",
         name if name.starts_with("wasi:clocks/") => "the time",
         name if name.starts_with("wasi:random/") => "randomness",
