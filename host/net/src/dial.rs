@@ -14,11 +14,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::errno::{connect_failure, told};
+use crate::errno::{connect_failure, io_failure, told};
 use crate::grant::Purpose;
 use crate::proxy::Way;
 use crate::resolve::{permit, resolve};
-use crate::session::{Run, add, fail, io_failure};
+use crate::session::{Run, add, fail};
 use crate::stream::{Metered, Stream};
 use crate::tls::{self, TlsSession};
 use crate::types::{Cause, Endpoint, Failure, Family, Phase, Timings, TlsOptions, Trust};

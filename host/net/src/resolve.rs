@@ -19,11 +19,12 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::address::canonical;
+use crate::errno::io_failure;
 use crate::error::Error;
 use crate::grant::{Policy, Purpose, Refusal};
 use crate::host::Host;
 use crate::route::Route;
-use crate::session::{Run, control_addresses, fail, io_failure};
+use crate::session::{Run, control_addresses, fail};
 use crate::types::{Cause, Endpoint, Failure, Family, Phase};
 
 /// The name servers of the process.

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use crate::datagram::Datagrams;
 use crate::dial::Connection;
-pub(crate) use crate::errno::io_failure;
 use crate::error::Error;
 use crate::grant::{Ceiling, Grant, Purpose, Refusal};
 use crate::resolve::{Names, Resolver};

@@ -20,11 +20,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::dial::Connection;
+use crate::errno::io_failure;
 use crate::http::body::Body;
 use crate::http::clock::{Clock, Timed};
 use crate::http::hop::{Hop, is_redirect};
 use crate::http::request::{request, text};
-use crate::session::{Run, add, fail, io_failure};
+use crate::session::{Run, add, fail};
 use crate::tls::TlsSession;
 use crate::types::{Cause, Endpoint, Failure, Family, Phase, Timings};
 

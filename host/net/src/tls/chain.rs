@@ -67,7 +67,7 @@ fn trusted(
     let anchors = &roots.anchors().roots;
     let usage = KeyUsage::server_auth();
     let path = leaf_read.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None).ok()?;
-    let between = path.intermediate_certificates().map(|certificate| certificate.der());
+    let between = path.intermediate_certificates().map(webpki::Cert::der);
     let below = std::iter::once(leaf.clone()).chain(between);
     let below = below.map(|der| Certificate::read(&der).map(Arc::new));
     below.chain([roots.of(path.anchor())]).collect()

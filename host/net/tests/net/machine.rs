@@ -51,7 +51,7 @@ fn session() -> Session {
     let targets = rules(&["0.0.0.0/0", "::/0", "localhost", "shop.test"]);
     let names = vec!["shop.test".parse().unwrap()];
     let resolvers = ["127.0.0.1", "::1", "2001:db8:1::2"].map(|ip| ip.parse().unwrap()).into();
-    let grant = Grant { targets, names, resolvers, ..Grant::default() };
+    let grant = Grant { targets, names, resolvers };
     let allow = rules(&["127.0.0.0/8", "::1", "0.0.0.0/0", "::/0"]);
     let ceiling = Ceiling { allow, files: Files::All, ..Ceiling::default() };
     let settings = Settings { ceiling, resolver: Some(vec!["127.0.0.1:9".parse().unwrap()]) };
