@@ -132,6 +132,21 @@ fn a_file_that_is_no_trace_is_told_so() {
 }
 
 #[test]
+fn a_suite_whose_output_nobody_reads_still_writes_its_report_and_says_that_a_case_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (nothing, report) = (directory.path().join("x.wasm"), directory.path().join("report.xml"));
+    std::fs::write(&nothing, "no component").unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_picket"));
+    command.args(["plugin", "test"]).arg(nothing).arg("--junit").arg(&report);
+    let status = command.stdout(writer).stderr(std::process::Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let report = std::fs::read_to_string(report).unwrap();
+    assert!(report.contains("failures=\"1\""), "{report}");
+}
+
+#[test]
 fn the_suite_says_a_line_for_each_case_and_writes_reports() {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.xml");
