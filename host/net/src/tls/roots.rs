@@ -1,4 +1,5 @@
-//! Certificate authorities: the system's, or those that a check names. Which of them a chain leads to is found in `path`.
+//! Certificate authorities: the system's, or those that a check names. Which of them a chain leads to is found in `chain`, and in
+//! `path` where it is not trusted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
