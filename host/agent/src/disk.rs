@@ -1,8 +1,9 @@
-//! Waiting for the disk where everything else must go on: an fsync may take seconds, and a machine may have one worker only.
+//! Waiting for the disk where everything else must go on: an fsync may take seconds, and a machine may have one worker only. Reading a
+//! hundred thousand monitors takes as long.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Does what waits for the disk. The calling task waits for it; the other tasks of its worker go to another thread.
+/// Does what waits for the disk, or computes for as long. The calling task waits for it; the other tasks of its worker go to another thread.
 pub(crate) fn wait<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),

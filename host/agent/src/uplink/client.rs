@@ -20,6 +20,7 @@ use super::retry_after;
 use super::stream::Stream;
 use super::token::Said;
 use super::transport::{Answer, Request, Transport};
+use crate::disk;
 use crate::duty::Duty;
 use crate::identity::Identity;
 use crate::told::Told;
@@ -152,9 +153,9 @@ impl Client {
         if answer.status == 304 {
             return Ok(Fetched { configuration: None, etag });
         }
-        let told = Told::read(success(answer)?.body);
-        let told =
-            told.map_err(|e| Trouble::Network(format!("was given an unreadable configuration: {e}")))?;
+        let body = success(answer)?.body;
+        let told = disk::wait(|| Told::read(body))
+            .map_err(|e| Trouble::Network(format!("was given an unreadable configuration: {e}")))?;
         Ok(Fetched { configuration: Some(told), etag })
     }
 
