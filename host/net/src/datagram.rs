@@ -11,7 +11,7 @@ use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep};
 
-use crate::errno::io_failure;
+use crate::errno::{io_failure, way_failure};
 use crate::resolve::permit;
 use crate::session::{Run, fail};
 use crate::types::{Cause, Failure, Phase};
@@ -70,7 +70,7 @@ impl Datagrams {
         self.sent += 1;
         self.last_sent = Instant::now();
         self.run.note_remote(peer);
-        Poll::Ready(sent.map(drop).map_err(|e| io_failure(&e, Phase::Send, &peer)))
+        Poll::Ready(sent.map(drop).map_err(|e| way_failure(&e, Phase::Send, peer, &peer)))
     }
 
     /// The next datagram of a peer that was permitted, at most 64 KiB. Those of others are dropped.

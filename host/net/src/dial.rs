@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::errno::{connect_failure, io_failure, told};
+use crate::errno::{io_failure, told, way_failure};
 use crate::grant::Purpose;
 use crate::proxy::Way;
 use crate::resolve::{permit, resolve};
@@ -281,7 +281,8 @@ pub(crate) async fn dial(
                     return Ok((tcp, address));
                 }
                 Err(error) => {
-                    failed = Some(told(failed, connect_failure(&error, address, &peer(to, address))));
+                    let failure = way_failure(&error, Phase::Connect, address, &peer(to, address));
+                    failed = Some(told(failed, failure));
                 }
             },
             () = tokio::time::sleep(NEXT_ADDRESS), if more => {}

@@ -27,7 +27,7 @@ pub(crate) fn io_failure(error: &io::Error, phase: Phase, peer: &impl std::fmt::
         Kind::BrokenPipe => (Cause::Reset, "reset the connection while we were sending"),
         Kind::UnexpectedEof => (Cause::Closed, "closed the connection too early"),
         Kind::HostUnreachable => (Cause::Unreachable, "is unreachable: no route to the host"),
-        Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
+        Kind::NetworkUnreachable => {
             (Cause::Unreachable, "is unreachable: this machine has no route to its network")
         }
         Kind::TimedOut => (Cause::Timeout, "did not answer in the system's own time"),
@@ -35,26 +35,32 @@ pub(crate) fn io_failure(error: &io::Error, phase: Phase, peer: &impl std::fmt::
             // What ICMP says of a host beside the two above (RFC 792, RFC 1122).
             Some(Errno::HOSTDOWN) => (Cause::Unreachable, "is unreachable: the host is down"),
             Some(Errno::NOPROTOOPT) => (Cause::Unreachable, "is unreachable: the host does not speak TCP"),
+            // A kernel without IPv6.
+            Some(Errno::AFNOSUPPORT) => (Cause::Unreachable, NO_ADDRESS),
             _ => return of_this_machine(error, "the exchange broke off on this side", phase, peer),
         },
     };
     fail(cause, phase, format!("{peer} {words} ({phase})"))
 }
 
-/// The same of an attempt to connect, or to be connected: two errors have two meanings there, which the way to the address tells apart.
-pub(crate) fn connect_failure(error: &io::Error, to: SocketAddr, peer: &impl std::fmt::Display) -> Failure {
+/// The same of an attempt to reach an address, with a connection or a datagram: two errors have two meanings there, which the way to
+/// the address tells apart.
+pub(crate) fn way_failure(
+    error: &io::Error,
+    phase: Phase,
+    to: SocketAddr,
+    peer: &impl std::fmt::Display,
+) -> Failure {
     let words = match Errno::from_io_error(error) {
-        Some(Errno::ADDRNOTAVAIL) if has_way(to) => {
-            return of_this_machine(error, NO_PORT, Phase::Connect, peer);
-        }
-        Some(Errno::ADDRNOTAVAIL) => "is unreachable: this machine has no address of its kind",
+        Some(Errno::ADDRNOTAVAIL) if has_way(to) => return of_this_machine(error, NO_PORT, phase, peer),
+        Some(Errno::ADDRNOTAVAIL) => NO_ADDRESS,
         // ICMPv6 says so of what a firewall on the way, or the host's own, does not let pass (RFC 4443, section 3.1).
         Some(Errno::ACCESS) if to.is_ipv6() && has_way(to) => {
             "is unreachable: a router or the host prohibits it"
         }
-        _ => return io_failure(error, Phase::Connect, peer),
+        _ => return io_failure(error, phase, peer),
     };
-    fail(Cause::Unreachable, Phase::Connect, format!("{peer} {words} ({})", Phase::Connect))
+    fail(Cause::Unreachable, phase, format!("{peer} {words} ({phase})"))
 }
 
 /// What is told of a peer that was tried in several ways: what went wrong here before all else, since the peer may be well then; and
@@ -80,6 +86,8 @@ fn ours(error: &io::Error) -> Option<&'static str> {
         Errno::ACCESS | Errno::PERM => {
             "this machine does not let us: look for a firewall rule, a route or a security policy of its own"
         }
+        // Nobody names a port to come from: the system found none that is free.
+        Errno::ADDRINUSE => NO_PORT,
         Errno::NETDOWN => "the network of this machine is down",
         _ => return None,
     })
@@ -102,6 +110,7 @@ fn has_way(to: SocketAddr) -> bool {
     }
 }
 
+const NO_ADDRESS: &str = "is unreachable: this machine has no address of its kind";
 const NO_PORT: &str =
     "this machine has no free port to connect from: widen net.ipv4.ip_local_port_range, or check less often";
 
@@ -126,6 +135,7 @@ mod tests {
             (Errno::NETUNREACH, Cause::Unreachable),
             (Errno::HOSTDOWN, Cause::Unreachable),
             (Errno::NOPROTOOPT, Cause::Unreachable),
+            (Errno::AFNOSUPPORT, Cause::Unreachable),
             (Errno::TIMEDOUT, Cause::Timeout),
         ] {
             let failure = of(errno);
@@ -146,6 +156,7 @@ mod tests {
             (Errno::ACCESS, "firewall"),
             (Errno::PERM, "firewall"),
             (Errno::NETDOWN, "the network of this machine is down"),
+            (Errno::ADDRINUSE, "no free port"),
             (Errno::INVAL, "on this side"),
         ] {
             let failure = of(errno);

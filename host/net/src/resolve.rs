@@ -2,18 +2,19 @@
 //! once per name and session. Which addresses may be used is asked of `grant` here and nowhere else. Questions as the thing that
 //! is checked are in `lookup`.
 
+mod sockets;
+
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig,
     ResolverOpts,
 };
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -26,10 +27,12 @@ use crate::host::Host;
 use crate::route::Route;
 use crate::session::{Run, control_addresses, fail};
 use crate::types::{Cause, Endpoint, Failure, Family, Phase};
+use sockets::Sockets;
 
 /// The name servers of the process.
 pub(crate) struct Resolver {
-    hickory: TokioResolver,
+    hickory: hickory_resolver::Resolver<Sockets>,
+    sockets: Sockets,
     /// In the order of the configuration; asked by `lookup` when a question names no server.
     pub(crate) servers: Vec<SocketAddr>,
     /// Until when the addresses of the control plane are good, and which.
@@ -74,10 +77,10 @@ impl Resolver {
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.timeout = options.timeout.min(SERVER_TIMEOUT);
         let servers = config.name_servers().iter().filter_map(address).collect();
-        let builder =
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options);
-        let hickory = builder.build().map_err(Error::Resolver)?;
-        Ok(Self { hickory, servers, control: Mutex::default() })
+        let sockets = Sockets::default();
+        let builder = hickory_resolver::Resolver::builder_with_config(config, sockets.clone());
+        let hickory = builder.with_options(options).build().map_err(Error::Resolver)?;
+        Ok(Self { hickory, sockets, servers, control: Mutex::default() })
     }
 
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
@@ -92,6 +95,17 @@ impl Resolver {
             }
         }
         Ok(found)
+    }
+
+    /// What is told of a lookup that failed: what this machine lacked for it comes before whatever the rest of it came to, be it the answer
+    /// to another question of the same lookup.
+    fn told(&self, name: &str, begun: Instant, failure: Failure) -> Failure {
+        match begun.checked_sub(SERVER_TIMEOUT).and_then(|begun| self.sockets.lack_since(begun)) {
+            Some(lack) if !failure.cause.is_ours() => {
+                Failure { message: format!("cannot look up {name}: {}", lack.message), ..lack }
+            }
+            _ => failure,
+        }
     }
 
     /// The control plane's addresses, at most a minute old; the last known ones while no name server answers.
@@ -218,7 +232,8 @@ async fn remembered(run: &Run, name: &str, absolute: bool) -> Result<(Arc<[IpAdd
         return Ok((addresses, false));
     }
     let resolver = name_servers(run).await?;
-    run.within(Phase::Resolve, &name, async {
+    let begun = Instant::now();
+    let looking = run.within(Phase::Resolve, &name, async {
         let mut names = run.names.0.lock().await;
         if let Some(addresses) = names.get(name) {
             return Ok((addresses.clone(), false));
@@ -232,8 +247,8 @@ async fn remembered(run: &Run, name: &str, absolute: bool) -> Result<(Arc<[IpAdd
         let addresses: Arc<[IpAddr]> = addresses.into();
         names.insert(name.to_owned(), addresses.clone());
         Ok((addresses, true))
-    })
-    .await?
+    });
+    looking.await.flatten().map_err(|failure| resolver.told(name, begun, failure))
 }
 
 /// The name servers of the session: the process' own, or those of its route once the grant was asked for each.
@@ -264,11 +279,12 @@ fn lookup_failure(name: &str, error: &NetError) -> Failure {
             let message = format!("timeout in resolve: no name server answered for {name}");
             return fail(Cause::Timeout, Phase::Resolve, message);
         }
-        NetError::Io(error) => {
+        // Where a port was missing, the sockets know it.
+        NetError::Io(error) if error.kind() != ErrorKind::AddrNotAvailable => {
             let failure = io_failure(error, Phase::Resolve, &"the name server");
             return Failure { message: format!("cannot look up {name}: {}", failure.message), ..failure };
         }
-        NetError::NoConnections => {
+        NetError::Io(_) | NetError::NoConnections => {
             let message = format!("cannot look up {name}: no name server can be reached");
             return fail(Cause::Unreachable, Phase::Resolve, message);
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Reply, broken, read};
 use crate::dial::Connection;
-use crate::errno::{connect_failure, io_failure};
+use crate::errno::{io_failure, way_failure};
 use crate::grant::Purpose;
 use crate::session::Run;
 use crate::types::{Endpoint, Failure, Family, Header, Phase, Request, TlsOptions};
@@ -35,9 +35,9 @@ pub(super) async fn over_udp(
     asked: &Message,
 ) -> Result<Reply, Failure> {
     let local: SocketAddr = if server.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
-    let failed = |phase| move |e: std::io::Error| io_failure(&e, phase, &server);
+    let failed = |phase| move |e: std::io::Error| way_failure(&e, phase, server, &server);
     let socket = UdpSocket::bind(local).await.map_err(failed(Phase::Connect))?;
-    socket.connect(server).await.map_err(|e| connect_failure(&e, server, &server))?;
+    socket.connect(server).await.map_err(failed(Phase::Connect))?;
     let begun = Instant::now();
     socket.send(bytes).await.map_err(failed(Phase::Send))?;
     let mut buffer = vec![0; usize::from(u16::MAX)];
@@ -70,7 +70,7 @@ pub(super) async fn over_udp(
 pub(super) async fn over_tcp(run: &Run, server: SocketAddr, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
     let failed = |phase| move |e: std::io::Error| io_failure(&e, phase, &server);
     let connecting = run.within(Phase::Connect, &server, TcpStream::connect(server)).await?;
-    let mut stream = connecting.map_err(|e| connect_failure(&e, server, &server))?;
+    let mut stream = connecting.map_err(|e| way_failure(&e, Phase::Connect, server, &server))?;
     let sending = run.within(Phase::Send, &server, stream.write_all(&framed(bytes))).await?;
     sending.map_err(failed(Phase::Send))?;
     let reading = async {

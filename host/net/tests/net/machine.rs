@@ -2,13 +2,14 @@
 //! or a network of its own.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use picket_net::{
-    Budget, Cause, Ceiling, Endpoint, Failure, Family, Files, Grant, Network, Question, Session, Settings,
-    Transport,
+    Budget, Cause, Ceiling, Endpoint, Failure, Family, Files, Grant, Network, Phase, Question, Session,
+    Settings, Transport,
 };
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -52,13 +53,17 @@ fn is_child() -> bool {
 
 /// May reach all that a test wants to; the machine's own name server is nobody.
 fn session() -> Session {
+    session_asking("127.0.0.1:9")
+}
+
+fn session_asking(server: &str) -> Session {
     let targets = rules(&["0.0.0.0/0", "::/0", "localhost", "shop.test"]);
     let names = vec!["shop.test".parse().unwrap()];
     let resolvers = ["127.0.0.1", "::1", "2001:db8:1::2"].map(|ip| ip.parse().unwrap()).into();
     let grant = Grant { targets, names, resolvers };
     let allow = rules(&["127.0.0.0/8", "::1", "0.0.0.0/0", "::/0"]);
     let ceiling = Ceiling { allow, files: Files::All, ..Ceiling::default() };
-    let settings = Settings { ceiling, resolver: Some(vec!["127.0.0.1:9".parse().unwrap()]) };
+    let settings = Settings { ceiling, resolver: Some(vec![server.parse().unwrap()]) };
     let ends = Instant::now() + Duration::from_secs(10);
     Network::new(settings).unwrap().session(grant, Budget::default(), ends)
 }
@@ -101,6 +106,22 @@ async fn a_machine_without_a_free_port_does_not_call_its_target_unreachable() {
     let _kept = session.connect(Endpoint::new("127.0.0.1", 50000), Family::Any).await.unwrap();
     check_ours(&failed(&session, "127.0.0.1", 50000).await, "no free port");
     check_ours(&session.ask(question("127.0.0.1:50000", Transport::Tcp)).await.unwrap_err(), "no free port");
+    // The other address of the name refuses, but nobody knows what this one would have done.
+    check_ours(&failed(&session, "localhost", 50000).await, "no free port");
+    // Of a name server that is to be asked again over TCP.
+    let udp = tokio::net::UdpSocket::bind("127.0.0.1:50000").await.unwrap();
+    tokio::spawn(async move {
+        let mut bytes = [0; 512];
+        loop {
+            let (length, from) = udp.recv_from(&mut bytes).await.unwrap();
+            // QR and TC (RFC 1035, section 4.1.1).
+            bytes[2] |= 0x82;
+            udp.send_to(&bytes[..length], from).await.unwrap();
+        }
+    });
+    let failure = failed(&session_asking("127.0.0.1:50000"), "shop.test", 80).await;
+    check_ours(&failure, "no free port");
+    assert_eq!(failure.phase, Some(Phase::Resolve));
     drop(listener);
 }
 
@@ -114,7 +135,17 @@ async fn a_machine_without_ipv6_reaches_half_of_a_name() {
     let failure = session.ask(question("[::1]:53", Transport::Udp)).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
     assert_eq!(failed(&session, "localhost", 50000).await.cause, Cause::Refused);
-    assert_eq!(failed(&session, "::1", 50000).await.cause, Cause::Unreachable);
+    let failure = failed(&session, "::1", 50000).await;
+    assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
+    assert!(failure.message.contains("no address of its kind"), "{failure}");
+    // A name server that this machine has no way to is down for it as any other host.
+    let failure = failed(&session_asking("[::1]:53"), "shop.test", 80).await;
+    assert_eq!((failure.cause, failure.phase), (Cause::Unreachable, Some(Phase::Resolve)));
+    let mut socket = session.datagrams(true).unwrap();
+    let peer = "[::1]:53".parse().unwrap();
+    socket.permit(peer).await.unwrap();
+    let failure = poll_fn(|cx| socket.poll_send(cx, b"?", peer)).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
 }
 
 #[tokio::test]
@@ -135,6 +166,9 @@ async fn what_this_machine_forbids_is_not_the_targets_and_what_a_router_forbids_
         check_ours(&failed(&session, host, 80).await, "a route or a security policy of its own");
     }
     check_ours(&session.ask(question("127.0.0.1:53", Transport::Udp)).await.unwrap_err(), "a firewall rule");
+    let failure = failed(&session_asking("127.0.0.1:53"), "shop.test", 80).await;
+    check_ours(&failure, "cannot look up shop.test: nothing is known of the name server 127.0.0.1:53: ");
+    check_ours(&failure, "a firewall rule");
     let failure = session.ask(question("[2001:db8:1::2]:80", Transport::Tcp)).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
     assert!(failure.message.contains("prohibits it"), "{failure}");
@@ -154,6 +188,7 @@ async fn a_process_without_a_free_descriptor_knows_nothing_of_its_target() {
     let kept: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     let raise = "raise LimitNOFILE";
     check_ours(&failed(&session, "127.0.0.1", port).await, raise);
+    check_ours(&failed(&session, "shop.test", port).await, raise);
     for transport in [Transport::Udp, Transport::Tcp] {
         let server = format!("127.0.0.1:{port}");
         check_ours(&session.ask(question(&server, transport)).await.unwrap_err(), raise);
