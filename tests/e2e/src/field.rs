@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::compiled;
 use crate::process::{self, Finished, Process, until};
 
 /// Where things happen: a directory, the control plane's port, and the control plane while it runs.
@@ -63,7 +64,7 @@ impl Field {
         self.trusted = Some(trusted.to_owned());
     }
 
-    /// Starts the control plane on its data, and waits until it answers.
+    /// Starts the control plane on its data, and waits until it answers. It finds its plugins compiled, as agents do.
     pub fn start_control(&mut self) {
         self.start_control_with(&[]);
     }
@@ -71,6 +72,7 @@ impl Field {
     /// The same, with more options.
     pub fn start_control_with(&mut self, options: &[&str]) {
         let listen = format!("127.0.0.1:{}", self.port);
+        compiled::lend(&self.path("cp"));
         let mut command = process::command(["control", "--data"]);
         command.arg(self.path("cp")).args(["--listen", &listen]).args(options);
         command.env("RUST_LOG", "info,picket_control=debug");
@@ -81,6 +83,7 @@ impl Field {
             let here = self.path("cp").join("admin.token").is_file();
             (here && self.picket(["agents", "list"]).status.success()).then_some(())
         });
+        compiled::keep(&self.path("cp"));
         self.control = Some(control);
     }
 
@@ -139,8 +142,9 @@ impl Field {
         made["setup_token"].as_str().expect("a setup token").to_owned()
     }
 
-    /// The command that runs an agent whose targets are on loopback.
+    /// The command that runs an agent whose targets are on loopback. It finds its plugins compiled.
     pub fn agent(&self, name: &str) -> Command {
+        compiled::lend(&self.path(name));
         let mut command = process::command(["agent", "--data"]);
         command.arg(self.path(name)).args(["--allow", "127.0.0.0/8"]).env("PICKET_CONTROL", self.url());
         command.env("RUST_LOG", "info,agent=debug,picket_agent=debug");

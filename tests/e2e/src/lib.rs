@@ -2,6 +2,7 @@
 //!
 //! Owns starting, waiting and ending. What is expected stands in the tests.
 
+mod compiled;
 pub mod field;
 pub mod hook;
 pub mod oracle;

@@ -25,7 +25,6 @@ pub mod rows;
 pub mod stage;
 pub mod target;
 pub mod trace;
-mod warm;
 mod wrap;
 
 pub use picket_e2e::{Finished, Process, pause, until};

@@ -11,7 +11,6 @@ use serde_json::Value;
 use crate::http;
 use crate::oracle::{self, Account, Whole};
 use crate::target::Target;
-use crate::warm;
 
 /// A field with a target.
 pub struct Stage {
@@ -23,9 +22,7 @@ pub struct Stage {
 impl Stage {
     /// A control plane with an empty store, in a directory named after the row.
     pub fn new(row: &str) -> Self {
-        let field = Field::prepared(row, |dir| warm::lend(&dir.join("cp")));
-        warm::keep(&field.path("cp"));
-        Self { field, target: Target::start() }
+        Self { field: Field::named(row), target: Target::start() }
     }
 
     /// The control plane's port.
@@ -55,12 +52,6 @@ impl Stage {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
         http::ask(self.port(), method, path, &headers, &body)
-    }
-
-    /// The command that runs an agent. It finds its plugins compiled.
-    pub fn agent(&self, name: &str) -> Command {
-        warm::lend(&self.path(name));
-        self.field.agent(name)
     }
 
     /// The same, for one that takes `control` for its control plane.
