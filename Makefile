@@ -32,7 +32,7 @@ test: ## Install what the tests need, build, run every test
 soak: ## Run every row of tests/faults in full, and the long forms of tests/hostile; an hour and a half
 	@scripts/setup test
 	@$(MAKE) --no-print-directory build
-	@PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test faults
+	@PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test faults --test measured
 	@[ -n "$(ROW)" ] || PICKET_SOAK=1 cargo test $(LOCKED) --workspace --test cases -- 'again and again'
 	@[ -n "$(ROW)" ] || $(MAKE) --no-print-directory soak-hostile
 

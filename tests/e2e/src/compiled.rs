@@ -10,28 +10,41 @@ use std::time::SystemTime;
 
 use crate::process::picket;
 
-/// Gives a data directory the compiled plugins, when there are any and it has none. A file in its place is for the agent to refuse.
-pub(crate) fn lend(data: &Path) {
+/// Gives a data directory the compiled plugins, unless it has its own. Where there are none yet, whoever asks first has to compile them:
+/// the others wait here until it kept them or gave up. A file in the directory's place is for the agent to refuse.
+pub(crate) fn lend(data: &Path) -> Lent {
     let cache = data.join("cache");
     if cache.exists() || data.is_file() {
-        return;
+        return Lent { cache, first: None };
     }
-    let _shared = Lock::take(File::lock_shared);
-    if current() {
-        private(data);
-        copy(&kept(), &cache);
+    let mut lock = Lock::take(File::lock_shared);
+    if !current() {
+        drop(lock);
+        lock = Lock::take(File::lock);
+        if !current() {
+            return Lent { cache, first: Some(lock) };
+        }
     }
+    private(data);
+    copy(&kept(), &cache);
+    Lent { cache, first: None }
 }
 
-/// Keeps those of a control plane that runs, when there are more than were lent.
-pub(crate) fn keep(data: &Path) {
-    let cache = data.join("cache");
-    let _alone = Lock::take(File::lock);
-    if current() && count(&cache) <= count(&kept()) {
-        return;
+/// What a process was lent, or the duty to be the first that compiles.
+#[must_use]
+pub(crate) struct Lent {
+    cache: PathBuf,
+    first: Option<Lock>,
+}
+
+impl Lent {
+    /// Keeps for others what the process compiled, if it was the first.
+    pub(crate) fn keep(self) {
+        if self.first.is_some() {
+            let _ = fs::remove_dir_all(kept());
+            copy(&self.cache, &kept());
+        }
     }
-    let _ = fs::remove_dir_all(kept());
-    copy(&cache, &kept());
 }
 
 /// Whether those that are kept were compiled by this binary, and not by one that was built before.
@@ -46,10 +59,6 @@ fn kept() -> PathBuf {
 
 fn tmp() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tmp"))
-}
-
-fn count(dir: &Path) -> usize {
-    fs::read_dir(dir).map_or(0, Iterator::count)
 }
 
 /// The cache is flat, and private as the sandbox makes it.

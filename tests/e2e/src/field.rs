@@ -72,7 +72,7 @@ impl Field {
     /// The same, with more options.
     pub fn start_control_with(&mut self, options: &[&str]) {
         let listen = format!("127.0.0.1:{}", self.port);
-        compiled::lend(&self.path("cp"));
+        let lent = compiled::lend(&self.path("cp"));
         let mut command = process::command(["control", "--data"]);
         command.arg(self.path("cp")).args(["--listen", &listen]).args(options);
         command.env("RUST_LOG", "info,picket_control=debug");
@@ -83,7 +83,7 @@ impl Field {
             let here = self.path("cp").join("admin.token").is_file();
             (here && self.picket(["agents", "list"]).status.success()).then_some(())
         });
-        compiled::keep(&self.path("cp"));
+        lent.keep();
         self.control = Some(control);
     }
 
@@ -144,7 +144,7 @@ impl Field {
 
     /// The command that runs an agent whose targets are on loopback. It finds its plugins compiled.
     pub fn agent(&self, name: &str) -> Command {
-        compiled::lend(&self.path(name));
+        drop(compiled::lend(&self.path(name)));
         let mut command = process::command(["agent", "--data"]);
         command.arg(self.path(name)).args(["--allow", "127.0.0.0/8"]).env("PICKET_CONTROL", self.url());
         command.env("RUST_LOG", "info,agent=debug,picket_agent=debug");

@@ -22,6 +22,7 @@ pub mod preload;
 pub mod proxy;
 pub mod row;
 pub mod rows;
+pub mod runner;
 pub mod stage;
 pub mod target;
 pub mod trace;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
@@ -51,6 +51,8 @@ pub struct Summary(Arc<Mutex<Told>>);
 
 #[derive(Default)]
 struct Told {
+    /// The program whose rows they are.
+    program: String,
     /// Rows that will run.
     expected: usize,
     lines: Vec<String>,
@@ -74,7 +76,7 @@ impl Row {
         self
     }
 
-    /// The same while no other row runs.
+    /// The same while nothing else runs: a row of the program `measured`.
     #[must_use]
     pub const fn alone(mut self) -> Self {
         self.alone = true;
@@ -86,8 +88,6 @@ impl Row {
         let summary = summary.clone();
         let name = format!("{} {}", self.id, self.what);
         Trial::test(name.clone(), move || {
-            let _others = (!self.alone).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
-            let _alone = self.alone.then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
             if self.namespace && namespace::possible() {
                 return namespace::run(&name, seed).map(|line| summary.add(line)).map_err(|line| {
                     summary.add(line.lines().last().unwrap_or_default().to_owned());
@@ -177,9 +177,10 @@ impl fmt::Display for Tally {
 }
 
 impl Summary {
-    /// So many rows will tell.
-    pub fn expect(&self, rows: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).expected = rows;
+    /// So many rows of that program will tell.
+    pub fn expect(&self, program: &str, rows: usize) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (told.program, told.expected) = (program.to_owned(), rows);
     }
 
     #[expect(clippy::print_stdout, reason = "the table belongs to the test program's output")]
@@ -192,18 +193,16 @@ impl Summary {
         }
         told.lines.sort();
         let table: String = told.lines.iter().map(|line| format!("{line}\n")).collect();
-        println!("\nFaults, all rows:\n{table}");
-        if let Err(error) = std::fs::write(KEPT, table) {
-            eprintln!("the summary could not be kept in {KEPT}: {error}");
+        println!("\nAll rows of {}:\n{table}", told.program);
+        let kept = format!("{KEPT}/{}-summary.txt", told.program);
+        if let Err(error) = std::fs::write(&kept, table) {
+            eprintln!("the summary could not be kept in {kept}: {error}");
         }
     }
 }
 
-/// Held by every row that runs; as a whole by one that runs alone.
-static MACHINE: RwLock<()> = RwLock::new(());
-
-/// Where the summary is kept.
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/faults-summary.txt");
+/// Where the summaries are kept.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target");
 
 /// The commit that is tested, with a mark when the files differ from it.
 pub fn commit() -> String {

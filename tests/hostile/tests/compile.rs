@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use libtest_mimic::{Arguments, Trial};
 use picket_hostile::{Guest, job};
 use sandbox::{CompileBudget, Compiler, LoadError, Sandbox, Settings, Verdict};
 
@@ -10,15 +11,31 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some("child") {
         std::process::exit(sandbox::compile_child());
     }
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(async {
-        a_component_is_compiled_in_a_child_and_kept().await;
-        a_component_that_does_not_validate_is_refused().await;
-        a_compiler_that_cannot_be_run_is_told_apart().await;
-        a_compiler_that_is_killed_is_over_its_budget().await;
-        a_bomb_ends_with_its_budget_and_is_not_tried_again().await;
-        a_bomb_of_memory_ends_with_its_budget().await;
-    });
+    let mut arguments = Arguments::from_args();
+    // One of them measures how late others are.
+    arguments.test_threads = Some(1);
+    let trials = vec![
+        trial("a_component_is_compiled_in_a_child_and_kept", a_component_is_compiled_in_a_child_and_kept),
+        trial("a_component_that_does_not_validate_is_refused", a_component_that_does_not_validate_is_refused),
+        trial("a_compiler_that_cannot_be_run_is_told_apart", a_compiler_that_cannot_be_run_is_told_apart),
+        trial("a_compiler_that_is_killed_is_over_its_budget", a_compiler_that_is_killed_is_over_its_budget),
+        trial(
+            "a_bomb_ends_with_its_budget_and_is_not_tried_again",
+            a_bomb_ends_with_its_budget_and_is_not_tried_again,
+        ),
+        trial("a_bomb_of_memory_ends_with_its_budget", a_bomb_of_memory_ends_with_its_budget),
+    ];
+    libtest_mimic::run(&arguments, trials).exit()
+}
+
+fn trial<F: Future<Output = ()>>(name: &str, test: fn() -> F) -> Trial
+where
+    F: 'static,
+{
+    Trial::test(name, move || {
+        tokio::runtime::Runtime::new().expect("a runtime").block_on(test());
+        Ok(())
+    })
 }
 
 fn sandbox(compiler: Compiler, cache: Option<&std::path::Path>) -> Sandbox {

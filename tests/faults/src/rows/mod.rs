@@ -28,19 +28,19 @@ pub use drain::{Drain, drain};
 
 /// All rows, the longest first, so that none of them is alone at the end.
 pub fn all() -> Vec<Row> {
-    let long = [points::ROWS, alerts::ROWS, process::ROWS, cut::ROWS, power::ROWS];
-    let mixed = [damage::ROWS, directory::ROWS, disk::ROWS, sync::ROWS, time::ROWS];
-    let short = [
-        forgery::ROWS,
-        signed::ROWS,
-        stream::ROWS,
-        link::ROWS,
-        names::ROWS,
-        drain::ROWS,
+    let long = [
+        points::ROWS,
+        alerts::ROWS,
         age::ROWS,
-        tls::ROWS,
-        token::ROWS,
+        forgery::ROWS,
+        process::ROWS,
+        names::ROWS,
+        cut::ROWS,
+        link::ROWS,
+        power::ROWS,
     ];
+    let mixed = [damage::ROWS, directory::ROWS, disk::ROWS, sync::ROWS, time::ROWS];
+    let short = [signed::ROWS, stream::ROWS, drain::ROWS, tls::ROWS, token::ROWS];
     [long.concat(), mixed.concat(), short.concat()].concat()
 }
 
