@@ -45,7 +45,7 @@ impl<'a> Way<'a> {
             if failed.is_some() {
                 self.run.take_connection(to)?;
             }
-            match self.open_one(*address, to).await {
+            match self.open_one(*address).await {
                 Ok(stream) => return Ok((stream, *address)),
                 Err(failure) => failed = Some(told(failed, failure)),
             }
@@ -53,12 +53,15 @@ impl<'a> Way<'a> {
         Err(failed.unwrap_or_else(|| refusal(self.proxy, "there is no address to ask it for")))
     }
 
-    async fn open_one(&self, address: SocketAddr, to: &Endpoint) -> Result<Metered, Failure> {
+    async fn open_one(&self, address: SocketAddr) -> Result<Metered, Failure> {
         let Self { run, proxy, addresses } = self;
         let dialled = run.within(Phase::Connect, &proxy.at, dial(addresses, &proxy.at)).await;
         let (tcp, _) = dialled.flatten().map_err(|failure| of_the_proxy(proxy, failure))?;
         let mut stream = Metered { tcp, tally: run.tally.clone() };
-        run.within(Phase::Connect, to, ask(&mut stream, proxy, address)).await?.map(|()| stream)
+        // Whoever is slow, only the proxy knows.
+        let asked = run.within(Phase::Connect, &proxy.at, ask(&mut stream, proxy, address)).await;
+        let silent = |_| refusal(proxy, &format!("it did not say in time whether {address} can be reached"));
+        asked.map_err(silent)?.map(|()| stream)
     }
 }
 

@@ -205,15 +205,29 @@ async fn a_refusing_proxy_is_never_the_targets_refusal_and_its_words_are_not_rep
 #[tokio::test]
 async fn a_proxy_that_does_not_answer_in_time_tells_nothing_about_the_target() {
     let (hole, _kept) = black_hole().await;
-    let grant = Grant { targets: rules(&["127.0.0.1"]), ..Grant::default() };
-    let ceiling = Ceiling { allow: rules(LOOPBACK), ..Ceiling::default() };
-    let settings = Settings { ceiling, resolver: Some(vec!["127.0.0.1:9".parse().unwrap()]) };
-    let ends = Instant::now() + Duration::from_millis(300);
-    let network = Network::new(settings).unwrap();
-    let session = network.session_by(through(hole.port(), None), grant, Budget::default(), ends);
-    let failure = connect(&session, "127.0.0.1", 80).await.unwrap_err();
-    assert!(matches!(failure.cause, Cause::Proxy(_)), "{failure:?}");
-    assert!(failure.message.contains("timeout in connect with 127.0.0.1"), "{failure}");
+    // Takes the connection, and waits for a target that drops what it gets.
+    let (waiting, port) = listener("127.0.0.1").await;
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((peer, _)) = waiting.accept().await {
+            kept.push(peer);
+        }
+    });
+    for (proxy, says) in [
+        (hole.port(), "timeout in connect with 127.0.0.1"),
+        (port, "it did not say in time whether 127.0.0.2:80 can be reached"),
+    ] {
+        let grant = Grant { targets: rules(&["127.0.0.2"]), ..Grant::default() };
+        let ceiling = Ceiling { allow: rules(LOOPBACK), ..Ceiling::default() };
+        let settings = Settings { ceiling, resolver: Some(vec!["127.0.0.1:9".parse().unwrap()]) };
+        let ends = Instant::now() + Duration::from_millis(300);
+        let network = Network::new(settings).unwrap();
+        let session = network.session_by(through(proxy, None), grant, Budget::default(), ends);
+        let failure = connect(&session, "127.0.0.2", 80).await.unwrap_err();
+        assert!(matches!(failure.cause, Cause::Proxy(_)), "{failure:?}");
+        assert!(failure.message.starts_with(&format!("the proxy 127.0.0.1:{proxy} ")), "{failure}");
+        assert!(failure.message.contains(says), "{failure}");
+    }
 }
 
 #[tokio::test]
