@@ -92,12 +92,13 @@ impl Attempts {
     }
 }
 
-/// The names among the targets of a configuration, each once.
+/// The names among what a configuration checks, each once.
 pub fn targets(plugin: &Plugin, completed: &Value) -> Vec<net::Endpoint> {
     let grant = plugin.schema.grant(completed, &[]).unwrap_or_default();
     let mut targets = Vec::<net::Endpoint>::new();
     for rule in grant.targets {
-        if let net::Rule::Name { name, port: Some(port) } = rule
+        if !grant.beside.contains(&rule)
+            && let net::Rule::Name { name, port: Some(port) } = rule
             && !targets.iter().any(|target| target.host == name)
         {
             targets.push(net::Endpoint::new(name, port));

@@ -7,6 +7,7 @@ use crate::address::{Class, Reason, canonical, classify};
 use crate::files::Files;
 use crate::host::Host;
 use crate::rule::{NameRule, Rule};
+use crate::types::Endpoint;
 
 /// What one monitor may reach. Computed from its configuration, never by the plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,21 @@ pub struct Grant {
     pub names: Vec<NameRule>,
     /// Which name servers may be asked besides the system's own.
     pub resolvers: Vec<Rule>,
+    /// Which of the targets are not what is checked, but reached besides: a token endpoint, what the monitor allows for redirects. They
+    /// are not shown its client certificate.
+    pub beside: Vec<Rule>,
+}
+
+impl Grant {
+    /// Whether it is what is checked, by the name or the address that it was asked for.
+    pub(crate) fn is_own(&self, peer: &Endpoint) -> bool {
+        let Ok(host) = peer.host.parse::<Host>() else { return false };
+        let own = self.targets.iter().chain(&self.resolvers).filter(|rule| !self.beside.contains(rule));
+        own.into_iter().any(|rule| match &host {
+            Host::Name(name) => rule.names(name, peer.port),
+            Host::Address(ip) => rule.holds(canonical(*ip), peer.port),
+        })
+    }
 }
 
 /// The operator's own word, said on the machine of the agent; nothing that comes over the network may change it.

@@ -47,9 +47,9 @@ pub(crate) struct Bearer {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OAuth2 {
-    /// The token endpoint, http or https; of the monitor's `tls` all but `server_name` counts for it too. It is asked in every run
-    /// and not redirected.
-    #[schemars(regex(pattern = "^https?://[^/?#@]+([/?#].*)?$"), extend("x-picket-target" = "url"))]
+    /// The token endpoint, http or https; of the monitor's `tls` all but `server_name` counts for it too, and `cert` only where it has
+    /// host and port of `url`. It is asked in every run and not redirected.
+    #[schemars(regex(pattern = "^https?://[^/?#@]+([/?#].*)?$"), extend("x-picket-target" = "url", "x-picket-beside" = true))]
     token_url: String,
     /// The client's identifier.
     #[schemars(length(min = 1))]

@@ -48,7 +48,8 @@ pub const CLIENT_SECRET: &str = "sentinel client+secret";
 /// | `/token-for-the-shop` | the same for whoever asks for the audience "the shop" |
 /// | `/token-moved`, `/token-odd` | 307 to `/token`; 200 with a token of another type |
 ///
-/// A third port serves the same page over https to clients that show a certificate of the authority, and 400 to others.
+/// A third port serves the same page, `/bearer` and `/token` over https to clients that show a certificate of the authority, and 400 to
+/// others.
 #[derive(Debug)]
 pub struct Nginx {
     http: u16,
@@ -224,6 +225,12 @@ http {
     ssl_verify_client on;
     ssl_verify_depth 2;
     root @ROOT@/pages;
+    location = /bearer { if ($known = 0) { return 401 "who are you?\n"; } return 200 "inside\n"; }
+    location = /token {
+      default_type application/json;
+      if ($client = 0) { return 401 '{"error": "invalid_client"}'; }
+      return 200 '{"access_token": "@TOKEN@", "token_type": "Bearer"}';
+    }
   }
 }
 "#;

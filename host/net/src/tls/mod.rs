@@ -101,6 +101,7 @@ pub(crate) async fn handshake(
     let files = &run.shared.ceiling.files;
     let identity = match (options.client_identity.as_deref(), &run.route.tls.identity) {
         (None, _) => None,
+        (Some(route::Tls::IDENTITY), Some(_)) if !run.grant.is_own(peer) => None,
         (Some(route::Tls::IDENTITY), Some(own)) => {
             let reading = identity::certified(own, files);
             Some(run.within(Phase::Handshake, peer, reading).await?.map_err(unread)?)
@@ -136,7 +137,9 @@ pub(crate) async fn handshake(
                 _ if verifier.was_asked() && is_alert(&error) => match options.trust {
                     // Before 1.3; the cipher is gone with the connection.
                     Trust::Recorded => return Ok((None, session(&verifier, "1.2", "", None))),
-                    Trust::Required | Trust::Unverified => no_identity(peer),
+                    Trust::Required | Trust::Unverified => {
+                        no_identity(peer, run.route.tls.identity.is_some())
+                    }
                 },
                 _ => io_failure(&error, Phase::Handshake, peer),
             });
@@ -236,8 +239,10 @@ fn is_alert(error: &std::io::Error) -> bool {
     matches!(inner, Some(rustls::Error::AlertReceived(_)))
 }
 
-fn no_identity(peer: &Endpoint) -> Failure {
-    let message = format!("{peer} asks for a client certificate, and none is configured");
+/// `kept`: there is one, for others.
+fn no_identity(peer: &Endpoint, kept: bool) -> Failure {
+    let why = if kept { "the monitor's own is for what it checks alone" } else { "none is configured" };
+    let message = format!("{peer} asks for a client certificate, and {why}");
     fail(Cause::Tls("alert".to_owned()), Phase::Handshake, message)
 }
 

@@ -196,6 +196,7 @@ fn session_for(
         targets: rules(targets),
         names: names.iter().map(|n| n.parse().unwrap()).collect(),
         resolvers: rules(resolvers),
+        ..Grant::default()
     };
     let ceiling = Ceiling { allow: rules(&["127.0.0.0/8"]), ..Ceiling::default() };
     let settings = Settings { ceiling, resolver: Some(vec![system]) };

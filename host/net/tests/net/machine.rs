@@ -60,7 +60,7 @@ fn session_asking(server: &str) -> Session {
     let targets = rules(&["0.0.0.0/0", "::/0", "localhost", "shop.test"]);
     let names = vec!["shop.test".parse().unwrap()];
     let resolvers = ["127.0.0.1", "::1", "2001:db8:1::2"].map(|ip| ip.parse().unwrap()).into();
-    let grant = Grant { targets, names, resolvers };
+    let grant = Grant { targets, names, resolvers, ..Grant::default() };
     let allow = rules(&["127.0.0.0/8", "::1", "0.0.0.0/0", "::/0"]);
     let ceiling = Ceiling { allow, files: Files::All, ..Ceiling::default() };
     let settings = Settings { ceiling, resolver: Some(vec![server.parse().unwrap()]) };

@@ -9,6 +9,7 @@ mod machine;
 mod revocation;
 mod route;
 mod rule;
+mod shown;
 mod tcp;
 mod tls;
 

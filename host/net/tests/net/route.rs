@@ -49,7 +49,7 @@ fn asking(server: SocketAddr, route: Route, targets: &[&str]) -> Session {
 }
 
 /// Accepts everybody.
-async fn listener(at: &str) -> (TcpListener, u16) {
+pub(crate) async fn listener(at: &str) -> (TcpListener, u16) {
     let listener = TcpListener::bind((at, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
@@ -244,27 +244,27 @@ async fn only_the_machines_operator_may_open_a_proxy() {
 }
 
 /// An authority, and what it issues.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
     /// Certificate and key in PEM.
-    fn client(&self) -> (String, String) {
+    pub(crate) fn client(&self) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 
-    /// A server for 127.0.0.1 that takes only clients of this authority and answers with what it gets.
-    async fn serve(&self) -> u16 {
+    /// What a server for 127.0.0.1 and localhost shakes hands with: it asks for a certificate of this authority, and may insist on it.
+    pub(crate) fn acceptor(&self, insists: bool) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let params = CertificateParams::new(["127.0.0.1", "localhost"].map(str::to_owned)).unwrap();
         let chain = vec![params.signed_by(&key, &self.0).unwrap().der().clone()];
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
@@ -272,9 +272,15 @@ impl Authority {
         let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
         let config =
             ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let clients = if insists { clients } else { clients.allow_unauthenticated() };
         let config = config.with_client_cert_verifier(clients.build().unwrap());
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()));
+        TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()))
+    }
+
+    /// A server for 127.0.0.1 that takes only clients of this authority and answers with what it gets.
+    async fn serve(&self) -> u16 {
+        let acceptor = self.acceptor(true);
         let (listener, port) = listener("127.0.0.1").await;
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
@@ -292,7 +298,7 @@ impl Authority {
     }
 }
 
-fn text(pem: &str) -> Pem {
+pub(crate) fn text(pem: &str) -> Pem {
     Pem::Text(pem.as_bytes().to_vec().into())
 }
 

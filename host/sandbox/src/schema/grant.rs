@@ -5,7 +5,7 @@ use net::{Grant, NameRule, Rule};
 use serde_json::{Map, Value};
 
 use super::walk::Place;
-use super::{Schema, TARGET_MARK, dsn, secret_name};
+use super::{BESIDE_MARK, Schema, TARGET_MARK, dsn, secret_name};
 use crate::verdict::Mistake;
 
 /// Where DNS is spoken: plain (RFC 1035, section 4.2), over TLS (RFC 7858) and over HTTPS (RFC 8484).
@@ -21,22 +21,37 @@ impl Schema {
     /// Every marked value and every allowed rule that names no target.
     pub fn grant(&self, completed: &Value, allow: &[String]) -> Result<Grant, Vec<Mistake>> {
         let mut grant = Grant::default();
+        // A grant of its own, since what is checked may be named there too.
+        let mut beside = Grant::default();
         let mut mistakes = Vec::new();
         self.walk(completed, &mut |place: Place<'_>| {
             let Some(mark) = place.schema.get(TARGET_MARK).and_then(Value::as_str) else { return };
-            if let Err(message) = add(&mut grant, mark, place.value, place.parent) {
+            let into = if place.schema.get(BESIDE_MARK) == Some(&Value::Bool(true)) {
+                &mut beside
+            } else {
+                &mut grant
+            };
+            if let Err(message) = add(into, mark, place.value, place.parent) {
                 mistakes.push(Mistake { at: place.at.to_owned(), message });
             }
         });
         for (index, text) in allow.iter().enumerate() {
             match text.parse() {
-                Ok(rule) => push(&mut grant.targets, rule),
+                Ok(rule) => push(&mut beside.targets, rule),
                 Err(error) => {
                     mistakes.push(Mistake { at: format!("/allow/{index}"), message: chain(&error) });
                 }
             }
         }
         mistakes.dedup();
+        for rule in beside.targets {
+            if !grant.targets.contains(&rule) {
+                grant.beside.push(rule.clone());
+                grant.targets.push(rule);
+            }
+        }
+        beside.names.into_iter().for_each(|name| push(&mut grant.names, name));
+        beside.resolvers.into_iter().for_each(|rule| push(&mut grant.resolvers, rule));
         if mistakes.is_empty() { Ok(grant) } else { Err(mistakes) }
     }
 }
@@ -167,6 +182,7 @@ mod tests {
                 "standby": {"type": "object", "additionalProperties": false, "properties": {
                     "dsn": {"type": "string", "x-picket-target": "dsn"},
                     "port": {"type": "integer", "default": 5432}}},
+                "token": {"type": "string", "x-picket-target": "url", "x-picket-beside": true},
                 "names": {"type": "array", "items": {"type": "string", "x-picket-target": "dns-name"}},
                 "resolver": {"anyOf": [{"type": "string", "x-picket-target": "resolver"}, {"type": "null"}]},
                 "target": {"oneOf": [
@@ -194,6 +210,20 @@ mod tests {
         let allow: Vec<_> = allow.iter().map(ToString::to_string).collect();
         let mistakes = schema.grant(&schema.complete(&config).unwrap(), &allow).unwrap_err();
         assert!(mistakes[0].to_string().contains(expected), "{mistakes:?}");
+    }
+
+    #[test]
+    fn what_is_reached_beside_the_target_is_known() {
+        let schema = schema();
+        let beside = |config: Value, allow: &[&str]| {
+            let allow: Vec<_> = allow.iter().map(ToString::to_string).collect();
+            let grant = schema.grant(&schema.complete(&config).unwrap(), &allow).unwrap();
+            grant.beside.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let config =
+            |token: &str| json!({"token": format!("https://{token}:8443/t"), "url": "https://a.test:8443/"});
+        assert_eq!(beside(config("id.test"), &["10.0.0.0/8"]), ["id.test:8443", "10.0.0.0/8"]);
+        assert_eq!(beside(config("A.test"), &["a.test:8443"]), [""; 0]);
     }
 
     #[test]

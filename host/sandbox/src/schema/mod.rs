@@ -20,6 +20,8 @@ use self::walk::Place;
 const SECRET_MARK: &str = "x-picket-secret";
 /// Marks a string that names a target; its value is one of [`TARGETS`].
 const TARGET_MARK: &str = "x-picket-target";
+/// Marks a target that is reached besides what is checked.
+const BESIDE_MARK: &str = "x-picket-beside";
 /// The kinds of targets that the contract knows.
 const TARGETS: [&str; 6] = ["url", "host-port", "host", "dsn", "dns-name", "resolver"];
 /// The key of a reference to a secret.
@@ -166,6 +168,13 @@ fn check_marks(schema: &Value, at: &str) -> Result<(), SchemaError> {
                     "at {at}/{TARGET_MARK}: found {mark}, expected one of \"{known}\""
                 )));
             }
+            if let Some(mark) = map.get(BESIDE_MARK)
+                && !(mark.is_boolean() && map.contains_key(TARGET_MARK))
+            {
+                return Err(SchemaError(format!(
+                    "at {at}/{BESIDE_MARK}: found {mark}, expected true or false beside {TARGET_MARK}"
+                )));
+            }
             map.iter().try_for_each(|(key, value)| check_marks(value, &format!("{at}/{key}")))
         }
         Value::Array(items) => items
@@ -230,6 +239,19 @@ pub(crate) mod tests {
             schema,
             "at /properties/a/x-picket-target: found \"uri\", expected one of \"url\", \"host-port\"",
         );
+    }
+
+    #[test]
+    fn a_mark_that_says_nothing_is_named() {
+        let with = |property: Value| json!({"type": "object", "additionalProperties": false, "properties": {"a": property}});
+        for property in [
+            json!({"type": "string", "x-picket-target": "url", "x-picket-beside": "yes"}),
+            json!({"type": "string", "x-picket-beside": true}),
+        ] {
+            check(with(property), "at /properties/a/x-picket-beside: found ");
+        }
+        Schema::parse(&with(json!({"type": "string", "x-picket-target": "url", "x-picket-beside": true})))
+            .unwrap();
     }
 
     #[test]
