@@ -353,9 +353,18 @@ const EXPLAINED: &[(&str, &str)] = &[
     ("user", "a text, or {\"$secret\": NAME}"),
     ("password", "{\"$secret\": NAME}"),
     ("tls", "an object with ca, cert, key, server_name, verify, min_version and max_version"),
-    ("ca", "PEM text, the path of a file on the agent, or {\"$secret\": NAME}"),
-    ("cert", "PEM text, the path of a file on the agent, or {\"$secret\": NAME}"),
-    ("key", "{\"$secret\": NAME}, or the path of a file on the agent, which begins with a slash"),
+    (
+        "ca",
+        "PEM text, {\"$secret\": NAME}, or a file on the agent: its path, or its name beneath --allow-files, like \"ours.pem\"",
+    ),
+    (
+        "cert",
+        "PEM text, {\"$secret\": NAME}, or a file on the agent: its path, or its name beneath --allow-files, like \"ours.pem\"",
+    ),
+    (
+        "key",
+        "{\"$secret\": NAME}, or a file on the agent: its path, or its name beneath --allow-files, like \"ours-key.pem\"",
+    ),
     ("server_name", "a host's name, like \"db.internal\""),
     ("verify", "true or false"),
     ("min_version", "the text \"1.2\" or \"1.3\""),

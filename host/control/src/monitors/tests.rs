@@ -304,11 +304,37 @@ fn a_mistake_never_repeats_what_may_be_a_secret() {
         json!({"proxy": {"url": "http://guard:hunter22@proxy:3128"}}),
         json!({"tls": {"cert": "/cert.pem", "key": secret}}),
         json!({"tls": {"cert": "/cert.pem", "key": {"secret": "hunter22"}}}),
+        json!({"tls": {"cert": "/cert.pem", "key": "hunter22"}}),
+        json!({"tls": {"cert": "/cert.pem", "key": "MC4CAQAwBQYDK2VwBCIEIhunter22/abc=="}}),
+        json!({"tls": {"cert": "/cert.pem", "key": "hunter22\n.pem"}}),
+        json!({"tls": {"cert": "/cert.pem", "key": format!("hunter22{}.pem", "a".repeat(255))}}),
     ] {
         let found = parse_all(&[shop(change.clone())], &Http).unwrap_err();
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(!found[0].to_string().contains("hunter22"), "{change}: {}", found[0]);
     }
+}
+
+#[test]
+fn files_are_named_by_their_path_or_by_their_name_where_the_operator_opened_them() {
+    for (cert, key) in [
+        ("/etc/picket/tls/client.pem", "/etc/picket/tls/client-key"),
+        ("ours.pem", "ours-key.pem"),
+        ("shop/ours", "shop/../tls.key"),
+    ] {
+        let said = json!({"tls": {"ca": "authority", "cert": cert, "key": key}});
+        let tls = parse("", &shop(said), &Http).unwrap().manner.tls;
+        let plain = |text: &str| Some(wire::manner::Text::Plain(text.to_owned()));
+        assert_eq!((tls.ca, tls.cert, tls.key), (plain("authority"), plain(cert), plain(key)));
+    }
+    let said = shop(json!({"tls": {"cert": "ours.pem", "key": "ours"}}));
+    check(
+        &[said],
+        &[
+            "/monitors/0/tls/key: monitor \"shop\": found something else than a secret by name, write {\"$secret\": NAME}, or a \
+           file on the agent: its path, or its name beneath --allow-files, like \"ours-key.pem\"",
+        ],
+    );
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Reader<'_> {
             let tls = Tls {
                 ca: inner.optional("ca", Reader::text_or_secret),
                 cert: inner.optional("cert", Reader::text_or_secret),
-                key: inner.optional("key", Reader::path_or_secret),
+                key: inner.optional("key", Reader::file_or_secret),
                 server_name: inner.optional("server_name", Reader::server_name),
                 verify: inner.optional("verify", Reader::flag).unwrap_or(true),
                 min_version: inner.optional("min_version", Reader::version),
@@ -202,9 +202,9 @@ impl Reader<'_> {
     }
 
     /// A key does not stand in a monitor; where it lies may.
-    fn path_or_secret(&mut self, within: &str, value: &Value) -> Option<Text> {
+    fn file_or_secret(&mut self, within: &str, value: &Value) -> Option<Text> {
         match value.as_str() {
-            Some(path) if path.starts_with('/') => Some(Text::Plain(path.to_owned())),
+            Some(path) if is_file(path) => Some(Text::Plain(path.to_owned())),
             _ => self.secret(within, value),
         }
     }
@@ -302,6 +302,15 @@ impl Reader<'_> {
     }
 }
 
+/// A path, or a name with an extension: a key in base64 has no dot in it.
+fn is_file(text: &str) -> bool {
+    let name = text.rsplit('/').next().unwrap_or_default();
+    let extended =
+        name.rsplit_once('.').is_some_and(|(name, extension)| !name.is_empty() && !extension.is_empty());
+    let plain = |c: char| !c.is_control() && !c.is_whitespace();
+    text.starts_with('/') || extended && text.len() <= LONGEST_NAME && text.chars().all(plain)
+}
+
 fn name_server(text: &str) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let alone = || Some(SocketAddr::new(bare.parse::<IpAddr>().ok()?, DNS));
@@ -319,6 +328,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 const MOST_RETRIES: u32 = 10;
 const MOST_NAME_SERVERS: usize = 8;
 const MOST_WINDOWS: usize = 20;
+/// What a file's own name has at most, on most disks.
+const LONGEST_NAME: usize = 255;
 const LONGEST_ADDRESS: usize = 2048;
 /// RFC 1035, section 4.2.
 const DNS: u16 = 53;
