@@ -67,7 +67,12 @@ impl Bench {
         }
     }
 
-    fn plugin(&self, component: &Path) -> Result<Arc<Plugin>, String> {
+    /// What happens in the sandbox.
+    pub(crate) fn block_on<F: Future>(&self, happens: impl FnOnce(Sandbox) -> F) -> F::Output {
+        self.runtime.block_on(happens(self.sandbox.clone()))
+    }
+
+    pub(crate) fn plugin(&self, component: &Path) -> Result<Arc<Plugin>, String> {
         let slot = {
             let mut loaded = self.loaded.lock().expect("nothing panics while it holds the map");
             loaded.entry(component.to_owned()).or_default().clone()

@@ -5,6 +5,7 @@ mod again;
 mod bench;
 mod case;
 mod databases;
+mod led;
 mod servers;
 
 pub use again::{Again, Effort};

@@ -1,5 +1,6 @@
 //! Finds `plugins/NAME/cases/*.yaml` and makes a test of every case in them: "NAME/FILE/the case's name"; and one a check that repeats
-//! those of healthy servers, "NAME/again and again": a hundred times, and 10,000 times under load with `PICKET_SOAK=1`.
+//! those of healthy servers, "NAME/again and again": a hundred times, and 10,000 times under load with `PICKET_SOAK=1`. And one that
+//! holds the two readings of a connection string against each other.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     for file in files(&root) {
         trials.extend(trials_of(&root, &file, &bench));
     }
+    trials.push(trial_led(&root, &bench));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // The servers end here, before the process does.
     drop(bench);
@@ -60,6 +62,14 @@ fn trials_of(root: &Path, file: &Path, bench: &Arc<Bench>) -> Vec<Trial> {
         })
     };
     table.cases.keys().map(trial).collect()
+}
+
+/// What the host reads in a connection string and what the check reads.
+fn trial_led(root: &Path, bench: &Arc<Bench>) -> Trial {
+    let (component, bench) = (root.join("target/plugins/postgres.wasm"), bench.clone());
+    Trial::test("postgres/what a connection string is granted is what is dialled", move || {
+        bench.agree_on_connection_strings(&component, 2000).map_err(Into::into)
+    })
 }
 
 /// None for a folder that is no check. Files that cannot be read are told by their own tests.
