@@ -41,7 +41,7 @@ pub use limits::Limits;
 pub use log::Level;
 pub use plugin::{Described, Description, MetricDescription, Plugin};
 pub use redact::Secrets;
-pub use schema::{Schema, SchemaError};
+pub use schema::{AROUND, Schema, SchemaError};
 pub use verdict::{Failure, Fault, Finding, Metric, Mistake, Outcome, State, Verdict};
 pub use world::{Stream, World};
 

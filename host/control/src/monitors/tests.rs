@@ -189,6 +189,18 @@ fn defaults_are_filled_in() {
 }
 
 #[test]
+fn what_a_configuration_is_told_to_be_the_monitors_is_read_here() {
+    for field in sandbox::AROUND {
+        let said = match field.split_once('.') {
+            Some((outer, inner)) => json!({outer: {inner: []}}),
+            None => json!({field: []}),
+        };
+        let found = parse_all(&[shop(said)], &Http).err().unwrap_or_default();
+        assert!(!found.iter().any(|m| m.to_string().contains("unknown key")), "{field}: {found:#?}");
+    }
+}
+
+#[test]
 fn every_mistake_in_the_common_fields_is_told_the_same_way() {
     let window = |window: Value| json!({"maintenance": [window]});
     for (change, expected) in [

@@ -97,7 +97,8 @@ mod tests {
                 "basic": {"type": "object", "additionalProperties": false, "required": ["user", "password"], "properties": {
                     "user": {"type": "string"},
                     "realm": {"type": "string", "default": "all"},
-                    "password": {"type": "string", "x-picket-secret": true, "minLength": 8}}}
+                    "password": {"type": "string", "x-picket-secret": true, "minLength": 8},
+                    "token": {"type": "object", "x-picket-secret": true}}}
             }
         }))
         .unwrap()
@@ -194,7 +195,7 @@ mod tests {
     fn of_alternatives_the_one_that_was_meant_is_explained() {
         check(
             json!({"url": "http://a/", "auth": {"user": "u"}}),
-            &["/auth/password: is missing, expected a string or {\"$secret\": name}"],
+            &["/auth/password: is missing, expected a string or {\"$secret\": \"NAME\"}"],
         );
         check(json!({"url": "http://a/", "auth": 7}), &["/auth: found 7, expected an object or null"]);
     }
@@ -211,7 +212,29 @@ mod tests {
         );
         check(
             json!({"url": "http://a/", "auth": {"user": "u", "password": {"$secret": 7}}}),
-            &["/auth/password/$secret: found 7, expected a string"],
+            &["/auth/password/$secret: found a number, expected a string"],
+        );
+    }
+
+    #[test]
+    fn a_secret_that_is_written_out_is_told_how_to_name_one_and_never_printed() {
+        for token in [json!("hunter22"), json!(22), json!(["hunter22"]), json!(null)] {
+            let auth = json!({"user": "u", "password": {"$secret": "p"}, "token": token});
+            let mistakes = schema().complete(&json!({"url": "http://a/", "auth": auth})).unwrap_err();
+            let [mistake] = &mistakes[..] else { panic!("{mistakes:?}") };
+            let said = mistake.to_string();
+            assert!(said.starts_with("/auth/token: found "), "{said}");
+            assert!(said.ends_with(", expected {\"$secret\": \"NAME\"}"), "{said}");
+            assert!(!said.contains("22"), "{said}");
+        }
+        check(
+            json!({"url": "http://a/", "auth": {"user": "u", "password": 22}}),
+            &["/auth/password: found a number, expected a string or {\"$secret\": \"NAME\"}"],
+        );
+        let long = "hunter22".repeat(20);
+        check(
+            json!({"url": "http://a/", "auth": {"user": "u", "password": {"$secret": long}}}),
+            &["/auth/password/$secret: found a text, expected at most 128 characters"],
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The wording of mistakes: where, what was found, what was expected, and what was probably meant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
@@ -13,8 +13,9 @@ use crate::verdict::Mistake;
 /// Found values are shown up to so many characters.
 const SHOWN: usize = 60;
 
-/// Fields that every monitor may have (`docs/monitors.md`), as far as somebody looks for them in the configuration of a check.
-const AROUND: [&str; 16] = [
+/// Fields that every monitor may have (`docs/monitors.md`), as far as somebody looks for them in the configuration of a check. A test
+/// of the control plane holds them against those that it reads.
+pub const AROUND: [&str; 16] = [
     "interval",
     "timeout",
     "retries",
@@ -36,29 +37,37 @@ const AROUND: [&str; 16] = [
 impl Schema {
     /// Every mistake in a configuration, sorted by place.
     pub(super) fn mistakes(&self, config: &Value) -> Vec<Mistake> {
-        let mut secret = BTreeSet::new();
+        let mut hidden = Hidden::default();
         self.walk_every_branch(config, &mut |place: Place<'_>| {
-            let marked = place.schema.get(SECRET_MARK) == Some(&Value::Bool(true));
             // A target may have been written with a user's name and password in it.
             let login = place.schema.contains_key(TARGET_MARK)
                 && place
                     .value
                     .as_str()
                     .is_some_and(|target| target.contains('@') || target.contains("password"));
-            if login || marked && secret_name(place.value).is_none() {
-                secret.insert(place.at.to_owned());
+            if login {
+                hidden.at.insert(place.at.to_owned());
+            }
+            if place.schema.get(SECRET_MARK) == Some(&Value::Bool(true)) {
+                // Whoever puts the secret itself where its name belongs.
+                hidden.at.insert(format!("{}/{SECRET_KEY}", place.at));
+                if secret_name(place.value).is_none() {
+                    let marked = Value::Object(place.schema.clone());
+                    hidden.at.insert(place.at.to_owned());
+                    hidden.secrets.insert(place.at.to_owned(), self.describe(&marked, 8));
+                }
             }
         });
         let mut found = Vec::new();
         for error in self.validator.iter_errors(config) {
-            self.explain(&error, &secret, &mut found);
+            self.explain(&error, &hidden, &mut found);
         }
         found.sort_by(|a, b| (&a.at, &a.message).cmp(&(&b.at, &b.message)));
         found.dedup();
         found
     }
 
-    fn explain(&self, error: &ValidationError<'_>, secret: &BTreeSet<String>, found: &mut Vec<Mistake>) {
+    fn explain(&self, error: &ValidationError<'_>, hidden: &Hidden, found: &mut Vec<Mistake>) {
         let at = error.instance_path().as_str().to_owned();
         let mut add = |at: String, message: String| found.push(Mistake { at, message });
         match error.kind() {
@@ -84,7 +93,7 @@ impl Schema {
                 });
                 if let (Some(errors), None) = (meant.next(), meant.next()) {
                     for error in errors {
-                        self.explain(error, secret, found);
+                        self.explain(error, hidden, found);
                     }
                     return;
                 }
@@ -93,16 +102,17 @@ impl Schema {
                 let expected =
                     schema.map_or_else(|| "another value".to_owned(), |schema| self.describe(schema, 8));
                 let value = error.instance();
-                let what = if secret.contains(&at) { kind_of(value).to_owned() } else { show(value) };
+                let what = if hidden.at.contains(&at) { kind_of(value).to_owned() } else { show(value) };
                 add(at, format!("found {what}, expected {expected}"));
             }
             kind => {
                 let value = error.instance();
-                let hidden = secret.contains(&at);
-                let what = if hidden { kind_of(value).to_owned() } else { show(value) };
-                let mut message = match expected(kind, value) {
+                let unsaid = hidden.at.contains(&at);
+                let what = if unsaid { kind_of(value).to_owned() } else { show(value) };
+                let reference = hidden.secrets.get(&at).filter(|_| matches!(kind, Kind::Type { .. }));
+                let mut message = match reference.cloned().or_else(|| expected(kind, value)) {
                     Some(expected) => format!("found {what}, expected {expected}"),
-                    None if hidden => format!("found {what}, which the schema does not accept"),
+                    None if unsaid => format!("found {what}, which the schema does not accept"),
                     None => error.to_string(),
                 };
                 if secret_name(value).is_some() {
@@ -151,7 +161,7 @@ impl Schema {
             return self.describe(other, depth);
         }
         if map.get(SECRET_MARK) == Some(&Value::Bool(true)) {
-            let reference = format!("{{\"{SECRET_KEY}\": name}}");
+            let reference = format!("{{\"{SECRET_KEY}\": \"NAME\"}}");
             return match map.get("type").and_then(Value::as_str) {
                 None | Some("object") => reference,
                 Some(name) => format!("{} or {reference}", article(name)),
@@ -174,6 +184,15 @@ impl Schema {
             _ => "a value".to_owned(),
         }
     }
+}
+
+/// What is not repeated.
+#[derive(Default)]
+struct Hidden {
+    /// Pointers to what may hold a secret.
+    at: BTreeSet<String>,
+    /// Those where a secret belongs and none is named: what to write there.
+    secrets: BTreeMap<String, String>,
 }
 
 /// What the keyword that failed expects; none where the validator's own words are the best.

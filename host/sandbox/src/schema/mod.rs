@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value, json};
 
+pub use self::mistake::AROUND;
 pub(crate) use self::mistake::nearest;
 use self::walk::Place;
 
