@@ -196,6 +196,7 @@ service anvil {
 }
 service imap-login {
   chroot =
+  service_count = 0
   inet_listener imap {
     port = @PORT@
   }
@@ -205,6 +206,7 @@ service imap-login {
 }
 service pop3-login {
   chroot =
+  service_count = 0
   inet_listener pop3 {
     port = @POP3@
   }
@@ -214,6 +216,7 @@ service pop3-login {
 }
 service submission-login {
   chroot =
+  service_count = 0
   inet_listener submission {
     port = @SMTP@
   }
