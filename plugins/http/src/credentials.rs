@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use sdk::config::TextOrSecret;
 use sdk::http::HeaderValue;
 use sdk::net::Family;
-use sdk::{Outcome, Secret, Stop, oauth2, secrets};
+use sdk::{Failure, Outcome, Secret, Stop, oauth2, secrets};
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
@@ -158,11 +158,30 @@ impl OAuth2 {
             }
             oauth2::Refusal::Refused((status, reason)) => {
                 let summary = format!("no token from {}: status {status}, {reason}", self.token_url);
-                Outcome::down("oauth2.refused", summary).into()
+                match refuses_us(status, &reason) {
+                    true => Failure::Permission(summary).into(),
+                    false => Outcome::down("oauth2.refused", summary).into(),
+                }
             }
         })
     }
 }
+
+/// Whether an endpoint that works does not let this client have what it asks for, which says nothing about the page: a status that means
+/// nothing else, or one of the words of RFC 6749, section 5.2.
+fn refuses_us(status: u16, reason: &str) -> bool {
+    let word = reason.split(':').next().unwrap_or_default();
+    matches!(status, 401 | 403) || status == 400 && REFUSALS.contains(&word)
+}
+
+const REFUSALS: [&str; 6] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+];
 
 /// Each of these headers has one maker.
 pub(crate) fn one_maker(config: &Config) -> Result<(), Stop> {
@@ -189,6 +208,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_client_that_is_refused_is_told_from_an_endpoint_that_fails() {
+        for (status, reason, ours) in [
+            (401, "invalid_client: nobody knows it", true),
+            (403, "no token", true),
+            (400, "invalid_scope", true),
+            (400, "no token", false),
+            (400, "temporarily_unavailable: later", false),
+            (200, "invalid_client", false),
+            (307, "no token", false),
+            (503, "no token", false),
+        ] {
+            assert_eq!(refuses_us(status, reason), ours, "{status} {reason}");
+        }
+    }
 
     #[test]
     fn a_header_has_one_maker() {
