@@ -2,17 +2,19 @@
 //! neither a pattern nor a text of theirs holds up a thread for long. What a component is told stands in `host/regex`.
 
 mod classes;
+mod other;
+mod search;
+mod shelf;
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
-use regex_automata::{Input, MatchError, PatternID};
 
+use self::search::{Found, Search};
 use crate::limits::Exceeded;
 use crate::state::Meter;
 
@@ -22,17 +24,10 @@ const TEXT: usize = 64 << 10;
 const COMPILED: usize = 1 << 20;
 /// Bytes of the states that a search makes on its way, before it begins anew.
 const STATES: usize = 1 << 20;
-/// States that are kept between two searches; a search that needs more makes them again.
-const STATES_KEPT: usize = 64 << 10;
 /// Bytes of text between two looks at the clock, but fewer where the automaton has so many states that these are more steps than
 /// [`STEPS`]: each byte may cost as many as there are states.
 const STRETCH: usize = 1024;
 const STEPS: usize = 1 << 19;
-/// Steps of the engine that cannot be interrupted: a tenth of a second or two.
-const MOST_STEPS: usize = 100_000_000;
-/// Patterns that are kept compiled, and bytes of all of them.
-const KEPT: usize = 512;
-const KEPT_BYTES: usize = 8 << 20;
 
 /// What a group took: beginning and end in bytes; none where it took no part.
 pub(crate) type Group = Option<(u32, u32)>;
@@ -43,15 +38,8 @@ pub(crate) struct Pattern {
     automaton: DFA,
     /// States of an earlier search.
     states: Mutex<Option<Cache>>,
-}
-
-/// What is kept compiled. Emptied when it is full: the next runs fill it with what is in use.
-static KEPT_PATTERNS: LazyLock<Mutex<Shelf>> = LazyLock::new(Mutex::default);
-
-#[derive(Default)]
-struct Shelf {
-    patterns: HashMap<String, Arc<Pattern>>,
-    bytes: usize,
+    /// The other engine, once somebody needed it; what is wrong with the pattern where it can have none.
+    other: OnceLock<Result<Regex, String>>,
 }
 
 impl Pattern {
@@ -60,8 +48,8 @@ impl Pattern {
         if text.len() > TEXT {
             return Err(format!("the pattern has {} bytes, at most {TEXT} are allowed", text.len()));
         }
-        if let Some(pattern) = shelf().patterns.get(text) {
-            return Ok(pattern.clone());
+        if let Some(pattern) = shelf::taken(text) {
+            return Ok(pattern);
         }
         if classes::are_too_many(text) {
             let wanted = "write fewer of them, or none of them with (?i)";
@@ -79,14 +67,9 @@ impl Pattern {
             .thompson(thompson::Config::new().nfa_size_limit(Some(COMPILED)))
             .build(text)
             .map_err(|error| words(&error))?;
-        let pattern = Arc::new(Pattern { text: text.to_owned(), automaton, states: Mutex::default() });
-        let size = pattern.size();
-        let mut shelf = shelf();
-        if shelf.patterns.len() == KEPT || shelf.bytes + size > KEPT_BYTES {
-            *shelf = Shelf::default();
-        }
-        shelf.bytes += size;
-        shelf.patterns.insert(text.to_owned(), pattern.clone());
+        let (states, other) = (Mutex::default(), OnceLock::new());
+        let pattern = Arc::new(Pattern { text: text.to_owned(), automaton, states, other });
+        shelf::put(&pattern);
         Ok(pattern)
     }
 
@@ -140,59 +123,10 @@ impl Pattern {
         Ok(found)
     }
 
-    fn groups_in(&self, text: &[u8]) -> Result<Vec<Group>, String> {
-        if self.is_too_large_for(text) {
-            return Err(format!(
-                "{} bytes are too many for the groups of `{}`; expect less text, or a shorter pattern",
-                text.len(),
-                self.text
-            ));
-        }
-        let regex = self.other_engine()?;
-        let mut found = regex.create_captures();
-        regex.captures(text, &mut found);
-        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        Ok(found.iter().map(|group| group.map(|span| (place(span.start), place(span.end)))).collect())
-    }
-
-    /// The names of the groups, the whole match first.
-    pub(crate) fn groups(&self) -> Vec<Option<String>> {
-        let Ok(regex) = self.other_engine() else { return Vec::new() };
-        regex.group_info().pattern_names(PatternID::ZERO).map(|name| name.map(str::to_owned)).collect()
-    }
-
-    /// The other engine, for what the automaton cannot do: a Unicode word boundary beside what is not ASCII.
-    fn at_once(&self, text: &[u8]) -> Result<bool, String> {
-        if self.is_too_large_for(text) {
-            return Err(format!(
-                "{} bytes that are not all ASCII are too many for the word boundary in `{}`; write (?-u:\\b)",
-                text.len(),
-                self.text
-            ));
-        }
-        Ok(self.other_engine()?.is_match(text))
-    }
-
-    /// Whether that engine, which nobody can interrupt, would be at it for too long.
-    fn is_too_large_for(&self, text: &[u8]) -> bool {
-        self.automaton.get_nfa().states().len().saturating_mul(text.len()) > MOST_STEPS
-    }
-
-    fn other_engine(&self) -> Result<Regex, String> {
-        Regex::builder()
-            .syntax(syntax::Config::new().utf8(false))
-            .configure(Regex::config().utf8_empty(false).nfa_size_limit(Some(COMPILED)))
-            .build(&self.text)
-            .map_err(|error| words(&error))
-    }
-
     fn size(&self) -> usize {
-        self.text.len() * 2 + self.automaton.memory_usage() + self.automaton.get_nfa().memory_usage()
+        let other = self.other.get().and_then(|made| made.as_ref().ok()).map_or(0, Regex::memory_usage);
+        self.text.len() * 2 + self.automaton.memory_usage() + self.automaton.get_nfa().memory_usage() + other
     }
-}
-
-fn shelf() -> MutexGuard<'static, Shelf> {
-    KEPT_PATTERNS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The innermost cause in one line: what stands in the pattern, without a drawing of it.
@@ -206,77 +140,6 @@ fn words(error: &dyn std::error::Error) -> String {
     match told.contains("exceeded limit") {
         true => format!("the pattern takes more than {COMPILED} bytes when it is compiled"),
         false => told.lines().next().unwrap_or_default().to_owned(),
-    }
-}
-
-enum Found {
-    Yes,
-    No,
-    /// The automaton cannot go on.
-    Quit,
-}
-
-/// One search, a byte at a time.
-struct Search<'a> {
-    pattern: &'a Pattern,
-    states: Cache,
-    at: regex_automata::hybrid::LazyStateID,
-}
-
-impl<'a> Search<'a> {
-    fn new(pattern: &'a Pattern) -> Self {
-        let kept = pattern.states.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let states = kept.unwrap_or_else(|| pattern.automaton.create_cache());
-        Self { pattern, states, at: regex_automata::hybrid::LazyStateID::default() }
-    }
-
-    fn begin(&mut self, text: &[u8]) -> Option<Found> {
-        match self.pattern.automaton.start_state_forward(&mut self.states, &Input::new(text)) {
-            Ok(at) => {
-                self.at = at;
-                self.told()
-            }
-            Err(MatchError { .. }) => Some(Found::Quit),
-        }
-    }
-
-    fn step(&mut self, stretch: &[u8]) -> Option<Found> {
-        for &byte in stretch {
-            match self.pattern.automaton.next_state(&mut self.states, self.at, byte) {
-                Ok(at) => self.at = at,
-                Err(_) => return Some(Found::Quit),
-            }
-            if self.at.is_tagged()
-                && let Some(found) = self.told()
-            {
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    fn end(&mut self) -> Found {
-        match self.pattern.automaton.next_eoi_state(&mut self.states, self.at) {
-            Ok(at) if at.is_match() => Found::Yes,
-            Ok(at) if at.is_quit() => Found::Quit,
-            Ok(_) => Found::No,
-            Err(_) => Found::Quit,
-        }
-    }
-
-    fn told(&self) -> Option<Found> {
-        match (self.at.is_match(), self.at.is_dead(), self.at.is_quit()) {
-            (true, _, _) => Some(Found::Yes),
-            (_, true, _) => Some(Found::No),
-            (_, _, true) => Some(Found::Quit),
-            _ => None,
-        }
-    }
-
-    fn keep(self) {
-        if self.states.memory_usage() <= STATES_KEPT {
-            *self.pattern.states.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.states);
-        }
     }
 }
 
@@ -372,6 +235,20 @@ mod tests {
         let ended = pattern.matches(&text, &mut meter).await;
         assert_eq!(ended, Err(Exceeded::Cpu));
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn the_other_engine_is_compiled_once_too() {
+        let mut meter = Meter::new(10, Duration::from_secs(60));
+        let pattern = Pattern::compile(r"(?P<once>\w+) other").unwrap();
+        assert!(pattern.other.get().is_none());
+        let before = pattern.size();
+        assert_eq!(pattern.groups().len(), 2);
+        let made = || std::ptr::from_ref(pattern.other.get().unwrap());
+        let first = made();
+        assert!(pattern.captures(b"any other", &mut meter).await.unwrap().unwrap().is_some());
+        assert!(std::ptr::eq(first, made()));
+        assert!(pattern.size() > before, "it counts as what is kept");
     }
 
     #[test]

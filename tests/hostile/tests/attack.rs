@@ -41,7 +41,9 @@ const TIMERS: &str = r#"
     (import "wasi:io/poll@0.2.12" "poll" (func $poll (param i32 i32 i32)))"#;
 const REGEX: &str = r#"
     (import "picket:net/regex@0.1.0" "compile" (func $compile (param i32 i32 i32)))
-    (import "picket:net/regex@0.1.0" "[method]pattern.matches" (func $matches (param i32 i32 i32 i32)))"#;
+    (import "picket:net/regex@0.1.0" "[method]pattern.matches" (func $matches (param i32 i32 i32 i32)))
+    (import "picket:net/regex@0.1.0" "[method]pattern.captures" (func $captures (param i32 i32 i32 i32)))
+    (import "picket:net/regex@0.1.0" "[method]pattern.groups" (func $groups (param i32 i32)))"#;
 /// Puts so many times a unit behind a front; both lie at 512, one behind the other.
 const FILL: &str = r#"
     (func $fill (param $front i32) (param $unit i32) (param $times i32) (result i32)
@@ -228,6 +230,39 @@ fn attacks() -> Vec<(&'static str, Guest<'static>)> {
                      (local.set $handle (i32.load (i32.const 260)))
                      (loop $again
                        (call $matches (local.get $handle) (i32.const 131072) (i32.const 1000000) (i32.const 256)) (br $again))",
+                )
+            },
+        ),
+        (
+            "a flood of groups of a large pattern",
+            Guest {
+                imports: REGEX,
+                items: r#"(data (i32.const 512) "(\\w{30}|x)y")"#,
+                ..guest(
+                    "(local $handle i32)
+                     (call $compile (i32.const 512) (i32.const 11) (i32.const 256))
+                     (if (i32.load8_u (i32.const 256)) (then (unreachable)))
+                     (local.set $handle (i32.load (i32.const 260)))
+                     (loop $again
+                       (call $groups (local.get $handle) (i32.const 256))
+                       (global.set $free (i32.const 65536)) (br $again))",
+                )
+            },
+        ),
+        (
+            "a flood of captures of a large pattern",
+            Guest {
+                imports: REGEX,
+                items: r#"(data (i32.const 512) "(\\w{30}|x)yxy")"#,
+                ..guest(
+                    "(local $handle i32)
+                     (call $compile (i32.const 512) (i32.const 11) (i32.const 256))
+                     (if (i32.load8_u (i32.const 256)) (then (unreachable)))
+                     (local.set $handle (i32.load (i32.const 260)))
+                     (loop $again
+                       (call $captures (local.get $handle) (i32.const 523) (i32.const 2) (i32.const 256))
+                       (if (i32.load8_u (i32.const 256)) (then (unreachable)))
+                       (global.set $free (i32.const 65536)) (br $again))",
                 )
             },
         ),
