@@ -330,6 +330,12 @@ impl Tally {
         self.spent()
     }
 
+    /// How many bytes may be read at once: one more than are left, so that a run that exceeds its budget is told from one that meets it.
+    pub(crate) fn at_once(&self) -> usize {
+        let left = self.limit.saturating_sub(self.received.load(Ordering::Relaxed)).saturating_add(1);
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
     /// How much of the budget `body` is left, in bytes.
     pub(crate) fn body_left(&self, body: u32) -> u64 {
         u64::from(body).saturating_sub(self.kept.load(Ordering::Relaxed))

@@ -24,9 +24,18 @@ impl AsyncRead for Metered {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
-        Poll::Ready(self.tally.receive(buf.filled().len() - before))
+        let most = self.tally.at_once();
+        if buf.remaining() <= most {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+            return Poll::Ready(self.tally.receive(buf.filled().len() - before));
+        }
+        // A reader may have room for more than the budget allows, and the kernel as much to give.
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        Poll::Ready(self.tally.receive(read))
     }
 }
 

@@ -78,7 +78,7 @@ impl Field {
         command.env("RUST_LOG", "info,picket_control=debug");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut control = Process::start(&mut command, self.path("control.log"));
-        until("the control plane answers", Duration::from_secs(60), || {
+        until("the control plane answers", Duration::from_secs(120), || {
             assert!(control.runs(), "the control plane ended:\n{}", control.output());
             let here = self.path("cp").join("admin.token").is_file();
             (here && self.picket(["agents", "list"]).status.success()).then_some(())
@@ -190,7 +190,7 @@ impl Field {
     /// Waits for a result of that monitor that satisfies `wanted`.
     #[track_caller]
     pub fn result_of(&self, monitor: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        until(&format!("a result of {monitor}: {what}"), Duration::from_secs(30), || {
+        until(&format!("a result of {monitor}: {what}"), Duration::from_secs(90), || {
             self.results(&["--monitor", monitor, "--limit", "100"]).into_iter().rev().find(|r| wanted(r))
         })
     }

@@ -30,7 +30,7 @@ fn a_setup_token_that_is_wrong_used_or_missing_is_refused_in_words() {
     let token = field.create_agent("edge-1", "dc1");
     let agent =
         Process::start(field.agent("edge-1").env("PICKET_SETUP_TOKEN", &token), field.path("edge-1.log"));
-    until("edge-1 is connected", Duration::from_secs(30), || {
+    until("edge-1 is connected", Duration::from_secs(60), || {
         field.picket(["agents", "list"]).stdout.contains("connected").then_some(())
     });
     says(&refused(&field, &token, "edge-2"), &["setup token", "used"]);
@@ -93,7 +93,7 @@ fn an_agent_waits_for_a_control_plane_that_is_not_there_and_says_so() {
     field.kill_control();
     let mut agent =
         Process::start(field.agent("edge-1").env("PICKET_SETUP_TOKEN", &token), field.path("edge-1.log"));
-    until("it says that nobody answers", Duration::from_secs(20), || {
+    until("it says that nobody answers", Duration::from_secs(60), || {
         assert!(agent.runs(), "{}", agent.output());
         agent.output().contains("refused").then_some(())
     });
@@ -107,7 +107,7 @@ fn an_agent_waits_for_a_control_plane_that_is_not_there_and_says_so() {
 fn a_data_directory_in_use_read_only_or_of_somebody_else_is_refused() {
     let field = Field::new();
     let agent = field.start_agent("edge-1", "dc1");
-    until("edge-1 is connected", Duration::from_secs(30), || {
+    until("edge-1 is connected", Duration::from_secs(60), || {
         field.picket(["agents", "list"]).stdout.contains("connected").then_some(())
     });
     says(&Finished::of(&mut field.agent("edge-1")).exits(73), &["edge-1", "another"]);

@@ -61,7 +61,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// Waits until everything that the agent recorded is stored once or lies in a gap.
 fn whole(field: &Field) -> usize {
-    until("the history is whole", Duration::from_secs(30), || {
+    until("the history is whole", Duration::from_secs(60), || {
         let log = std::fs::read_to_string(field.path("edge-1.log")).unwrap_or_default();
         let recorded = oracle::recorded(&log);
         let stored = field.results(&["--agent", "edge-1", "--since", "1h", "--limit", "10000"]);
@@ -87,7 +87,7 @@ fn an_agent_that_is_killed_while_it_rotates_always_comes_back_and_loses_nothing(
             assert!(!dying.ends(Duration::from_secs(30)).success(), "{point} was never reached");
             let before = count(&field, "rotated");
             agent = start(&field, &mut rotating(&field));
-            until(&format!("it rotates on after {point}"), Duration::from_secs(30), || {
+            until(&format!("it rotates on after {point}"), Duration::from_secs(60), || {
                 (count(&field, "rotated") > before).then_some(())
             });
         }
@@ -102,7 +102,7 @@ fn an_agent_that_is_killed_while_it_rotates_always_comes_back_and_loses_nothing(
         agent = start(&field, &mut rotating(&field));
     }
     let before = count(&field, "rotated");
-    until("it rotates on", Duration::from_secs(30), || (count(&field, "rotated") > before).then_some(()));
+    until("it rotates on", Duration::from_secs(60), || (count(&field, "rotated") > before).then_some(()));
     let (status, _) = agent.terminate();
     assert!(status.success());
     let told = told(&field);
@@ -117,21 +117,21 @@ fn an_identity_from_a_backup_recovers_with_its_device_key() {
     let field = Field::new();
     let token = field.create_agent("edge-1", "dc1");
     let agent = start(&field, field.agent("edge-1").env("PICKET_SETUP_TOKEN", token));
-    until("it is connected", Duration::from_secs(30), || (state(&field) == "connected").then_some(()));
+    until("it is connected", Duration::from_secs(60), || (state(&field) == "connected").then_some(()));
     let (identity, backup) = (field.path("edge-1/identity"), field.path("backup"));
     copy(&identity, &backup);
     until("it can be asked", Duration::from_secs(60), || {
         field.picket(["agents", "rotate", "edge-1"]).status.success().then_some(())
     });
-    until("it rotates when asked", Duration::from_secs(30), || (count(&field, "rotated") == 1).then_some(()));
+    until("it rotates when asked", Duration::from_secs(60), || (count(&field, "rotated") == 1).then_some(()));
     agent.kill();
     let agent = start(&field, &mut rotating(&field));
-    until("three rotations", Duration::from_secs(30), || (count(&field, "rotated") >= 3).then_some(()));
+    until("three rotations", Duration::from_secs(60), || (count(&field, "rotated") >= 3).then_some(()));
     agent.kill();
     copy(&backup, &identity);
     let agent = start(&field, &mut field.agent("edge-1"));
-    until("it recovers", Duration::from_secs(30), || (count(&field, "recovered") == 1).then_some(()));
-    until("it is connected", Duration::from_secs(30), || (state(&field) == "connected").then_some(()));
+    until("it recovers", Duration::from_secs(60), || (count(&field, "recovered") == 1).then_some(()));
+    until("it is connected", Duration::from_secs(60), || (state(&field) == "connected").then_some(()));
     drop(agent);
     let agents = field.picket(["agents", "list", "--json"]).exits(0).json();
     assert_eq!(agents[0]["recoveries"], 1);
@@ -147,12 +147,12 @@ fn a_copied_data_directory_stands_by_and_takes_over_when_the_original_ends() {
     agent.kill();
     copy(&field.path("edge-1"), &field.path("copy"));
     let agent = field.restart_agent("edge-1");
-    until("it is connected", Duration::from_secs(30), || {
+    until("it is connected", Duration::from_secs(60), || {
         field.results(&["--monitor", "page"]).iter().any(|r| r["epoch"] == 2).then_some(())
     });
     let twin = Process::start(&mut field.agent("copy"), field.path("copy.log"));
     // Two heartbeats.
-    until("the fork is found", Duration::from_secs(20), || (state(&field) == "forked").then_some(()));
+    until("the fork is found", Duration::from_secs(60), || (state(&field) == "forked").then_some(()));
     assert_eq!(count(&field, "forked"), 1);
     until("one of the two stands by", Duration::from_secs(5), || {
         (agent.output() + &twin.output()).contains("this one stands by").then_some(())

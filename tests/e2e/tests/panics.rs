@@ -34,12 +34,12 @@ fn every_part_that_panics_is_started_again_and_picket_health_counts_it() {
     assert_eq!(broken["state"], "error", "a fault of ours is never down");
     let counts =
         "panicked: preparation of monitors 1, runner 1, state file 1, uplink 2, wait for configuration 1";
-    until("picket health counts every panic", Duration::from_secs(30), || {
+    until("picket health counts every panic", Duration::from_secs(60), || {
         assert!(agent.runs(), "{}", agent.output());
         health(&field).exits(0).stdout.contains(counts).then_some(())
     });
     let served = web.served();
-    until("checks go on", Duration::from_secs(20), || (web.served() > served + 3).then_some(()));
+    until("checks go on", Duration::from_secs(60), || (web.served() > served + 3).then_some(()));
     let last = field.results(&["--monitor", "page"]).last().expect("results")["seq"].as_u64();
     field.result_of("page", "a live one after all panics", |r| {
         r["delivery"] == "live" && r["seq"].as_u64() > last

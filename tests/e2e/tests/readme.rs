@@ -88,7 +88,7 @@ fn every_command_of_the_readme_works() {
                 let text = here(text, &token);
                 // What a reader waits for with their own eyes: the first result.
                 let script = format!("{exports}{text}");
-                let done = until(&text, Duration::from_secs(30), || {
+                let done = until(&text, Duration::from_secs(60), || {
                     let done = Finished::of(&mut shell(&script));
                     let empty = text.contains("picket results") && done.stdout.lines().count() < 2;
                     (!empty).then_some(done)
@@ -110,7 +110,7 @@ fn every_command_of_the_readme_works() {
         assert!(process.runs(), "it went on until the end:\n{}", process.output());
     }
     let follow = running.last().expect("results --follow runs");
-    until("results --follow shows the shop", Duration::from_secs(20), || {
+    until("results --follow shows the shop", Duration::from_secs(60), || {
         follow.output().contains("shop").then_some(())
     });
     let other = ["make demo", "make build", "docker build"];

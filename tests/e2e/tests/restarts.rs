@@ -31,7 +31,7 @@ fn from_the_fifth_start_an_agent_waits_longer_each_time_and_asks_nothing_of_the_
 
     let mut command = broken(&field);
     let waiting = Process::start(command.env("PICKET_START_WAIT_MS", "100000"), field.path("edge-1.log"));
-    until("picket health says that it waits", Duration::from_secs(20), || {
+    until("picket health says that it waits", Duration::from_secs(60), || {
         let health = Finished::of(self::command(["health", "--data"]).arg(field.path("edge-1")));
         health.stderr.contains("started 7 times within five minutes, so it waits 60 s").then_some(())
     });

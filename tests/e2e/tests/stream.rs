@@ -49,7 +49,7 @@ fn a_change_reaches_the_agent_within_a_second_by_the_stream_and_by_the_long_poll
     let by_poll = agent_by(&field, "edge-2", "dc2", middlebox.port());
     speaks(&field, "edge-1", "stream", 60);
     speaks(&field, "edge-2", "requests", 60);
-    until("a stream was tried", Duration::from_secs(30), || (middlebox.streams() > 0).then_some(()));
+    until("a stream was tried", Duration::from_secs(60), || (middlebox.streams() > 0).then_some(()));
     let agents = field.picket(["agents", "list"]).exits(0).stdout;
     assert!(agents.contains("stream") && agents.contains("requests"), "{agents}");
     let health = field.picket(["health", "--data", field.path("edge-1").to_str().unwrap()]).exits(0).stdout;
@@ -61,7 +61,7 @@ fn a_change_reaches_the_agent_within_a_second_by_the_stream_and_by_the_long_poll
             let before = count();
             field.apply(&monitors(&[[&format!("page-{round}-{location}"), "60s", location, &web.url()]]));
             let applied = Instant::now();
-            until("the change is in use", Duration::from_secs(30), || (count() > before).then_some(()));
+            until("the change is in use", Duration::from_secs(60), || (count() > before).then_some(()));
             let took = applied.elapsed();
             assert!(took < Duration::from_secs(1), "{location}: {took:?}");
         }
@@ -192,7 +192,7 @@ fn stream_and_requests_go_through_a_proxy_that_wants_a_password() {
         command.env("PICKET_PROXY", &address);
     });
     let wants = format!("proxy: the proxy at 127.0.0.1:{} wants a user and a password", proxy.port());
-    until("the proxy's wish is told", Duration::from_secs(30), || {
+    until("the proxy's wish is told", Duration::from_secs(60), || {
         let why = field.picket(["health", "--data", field.path("edge-1").to_str().unwrap()]).exits(1).stderr;
         why.contains(&wants).then_some(())
     });

@@ -81,7 +81,7 @@ fn outage(run: &Run, n: u64) -> Outage {
     stage.kill_control();
     stage.start_control();
     let served = stage.target.served();
-    until("checks go on", Duration::from_secs(30), || (stage.target.served() > served + 12).then_some(()));
+    until("checks go on", Duration::from_secs(60), || (stage.target.served() > served + 12).then_some(()));
     stage.wait_for_result("edge-1", Duration::from_secs(60), |r| r["delivery"] == "live");
     let mut told: Vec<String> = downs(&stage).iter().map(|e| text(e, "monitor")).collect();
     told.sort();

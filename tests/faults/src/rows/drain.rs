@@ -179,7 +179,7 @@ fn restored(run: &Run) -> Tally {
         stage::copy(&data, &backup);
         stage.start_control();
         let served = stage.target.served();
-        until("checks go on", Duration::from_secs(30), || {
+        until("checks go on", Duration::from_secs(60), || {
             (stage.target.served() > served + 15).then_some(())
         });
         stage.wait_for_result("edge-1", Duration::from_secs(90), |r| r["delivery"] == "live");
@@ -188,7 +188,7 @@ fn restored(run: &Run) -> Tally {
         stage::copy(&backup, &data);
         stage.start_control();
         let served = stage.target.served();
-        until("checks go on", Duration::from_secs(30), || (stage.target.served() > served + 5).then_some(()));
+        until("checks go on", Duration::from_secs(60), || (stage.target.served() > served + 5).then_some(()));
         missing = stage.accounted("edge-1", Duration::from_secs(120)).missing;
     }
     let whole = stage.accounted("edge-1", Duration::from_secs(60));

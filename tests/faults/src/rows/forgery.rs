@@ -99,7 +99,7 @@ fn lane_of_forgeries(
             assert!(agent.runs(), "{name} ended, obeying one of {kinds:?}");
             (forged.load(Ordering::SeqCst) >= batch).then_some(())
         });
-        until("checks go on", Duration::from_secs(30), || {
+        until("checks go on", Duration::from_secs(60), || {
             (stage.target.served_of(&page) > served).then_some(())
         });
         let mut all = by_kind.lock().expect("no lane panicked");

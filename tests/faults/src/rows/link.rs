@@ -159,7 +159,7 @@ fn slow_loris(run: &Run) -> Tally {
         proxy.policy(requests_only(|request| {
             if request.path() == "/v1/results" { Fate::Trickle(1) } else { Fate::Pass }
         }));
-        let begun = until("a batch is sent", Duration::from_secs(30), || {
+        let begun = until("a batch is sent", Duration::from_secs(60), || {
             proxy.asked("/v1/results").get(asked).copied()
         });
         until("it gives up", Duration::from_secs(30), || (!connected(&stage, "edge-1")).then_some(()));
@@ -195,13 +195,13 @@ fn retry_after(run: &Run) -> Tally {
         }));
         let asked = proxy.asked("/v1/").len();
         agent = stage.start("edge-1", &mut stage.agent_at("edge-1", &proxy.url()));
-        let first = until("it asks", Duration::from_secs(20), || proxy.asked("/v1/").get(asked).copied());
+        let first = until("it asks", Duration::from_secs(60), || proxy.asked("/v1/").get(asked).copied());
         let second =
-            until("it asks again", Duration::from_secs(20), || proxy.asked("/v1/").get(asked + 1).copied());
+            until("it asks again", Duration::from_secs(60), || proxy.asked("/v1/").get(asked + 1).copied());
         let waited = (second - first).as_secs_f64();
         assert!(waited >= at_least, "Retry-After: {value}: asked again after {waited:.1} s");
         proxy.policy(requests_only(|_| Fate::Pass));
-        until("it is connected", Duration::from_secs(30), || connected(&stage, "edge-1").then_some(()));
+        until("it is connected", Duration::from_secs(60), || connected(&stage, "edge-1").then_some(()));
     }
     let whole = stage.whole("edge-1", Duration::from_secs(60));
     stop(agent);

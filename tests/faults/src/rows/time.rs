@@ -1,6 +1,8 @@
 //! N14, N15: the wall clock is wrong or jumps, the machine sleeps for a minute or a month. Results keep their order and their ids, what is
 //! live is live by the boot clock, what was found before a sleep is not, what was missed is counted and not run, and nobody is alerted.
 
+use std::fs::File;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use picket_e2e::oracle::recorded;
@@ -100,7 +102,7 @@ fn sleep(run: &Run) -> Tally {
                 bent.proxy.link(Link::Up);
                 agent = bent.start_after(slept + Duration::from_secs(30 * 24 * 3_600));
                 bent.lives(&agent);
-                agent.kill();
+                kill_started(agent, &stage.path(bent.name));
                 agent = bent.start();
                 bent.lives(&agent);
                 continue;
@@ -133,6 +135,14 @@ fn sleep(run: &Run) -> Tally {
         .and(0, "lost or twice")
         .and(counts.iter().map(|(_, missed)| missed).sum(), "missed and counted")
         .and(alerts(&stage), "alerts")
+}
+
+/// Kills what started the agent, and waits until the agent is gone with it: its directory can be locked then.
+fn kill_started(wrapper: Process, data: &Path) {
+    wrapper.kill();
+    until("the agent has ended with what started it", Duration::from_secs(20), || {
+        File::open(data.join("lock")).expect("it ran here").try_lock().ok()
+    });
 }
 
 /// Anything in any order, a second or less apart.
