@@ -127,8 +127,20 @@ impl Message {
     }
 }
 
-/// One request on a connection of its own, to a port of this machine.
+/// One request on a connection of its own, to a port of this machine. An answer comes within a minute or is none.
 pub fn ask(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Message> {
+    ask_within(LONGEST, port, method, path, headers, body)
+}
+
+/// The same for an answer that may take so long to begin.
+pub fn ask_within(
+    longest: Duration,
     port: u16,
     method: &str,
     path: &str,
@@ -140,13 +152,17 @@ pub fn ask(
         head += &format!("{name}: {value}\r\n");
     }
     head += &format!("content-length: {}\r\n\r\n", body.len());
-    send(port, &[head.as_bytes(), body].concat(), method)
+    send_within(longest, port, &[head.as_bytes(), body].concat(), method)
 }
 
 /// Bytes that are a request, and the answer to them.
 pub fn send(port: u16, request: &[u8], method: &str) -> io::Result<Message> {
+    send_within(LONGEST, port, request, method)
+}
+
+fn send_within(longest: Duration, port: u16, request: &[u8], method: &str) -> io::Result<Message> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(LONGEST))?;
+    stream.set_read_timeout(Some(longest))?;
     stream.write_all(request)?;
     let mut reader = BufReader::new(stream);
     Message::read(&mut reader, Some(method))?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
