@@ -1,9 +1,10 @@
 //! When each monitor is due. Pure: times come in as values, nothing sleeps.
 //!
 //! Plans lie on a fixed grid, `phase + n · interval` of the boot clock, with a phase that is a hash of monitor and agent, so load
-//! spreads and stays spread. The first run of a monitor that is new here comes quickly, then it settles on its grid. A time that
-//! passed is counted, never replayed, and runs of one monitor never overlap. Runs that somebody asks for come beside the plan, at
-//! most twenty a second; a planned run that comes first takes the place of one that nobody waits for by name.
+//! spreads and stays spread. The first run of a monitor that is new here comes quickly, or within its interval where thousands are new
+//! together, then it settles on its grid. A time that passed is counted, never replayed, and runs of one monitor never overlap. Runs
+//! that somebody asks for come beside the plan, at most twenty a second; a planned run that comes first takes the place of one that
+//! nobody waits for by name.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -87,18 +88,20 @@ impl Schedule {
     /// From now on exactly these monitors. What did not change keeps its plan.
     pub(crate) fn replace(&mut self, now: Millis, wanted: impl IntoIterator<Item = Wanted>) {
         let mut before = std::mem::take(&mut self.plans);
+        let mut new = Vec::new();
         for Wanted { monitor, interval, digest } in wanted {
             let interval = interval.max(SHORTEST);
-            let plan = match before.remove(&monitor) {
-                Some(plan) if plan.interval == interval && plan.digest == digest => plan,
-                _ => Plan {
-                    interval,
-                    digest,
-                    next: now + self.hash(monitor, b"first") % interval.min(FIRST_WITHIN),
-                    missed: 0,
-                },
-            };
-            self.plans.insert(monitor, plan);
+            match before.remove(&monitor) {
+                Some(plan) if plan.interval == interval && plan.digest == digest => {
+                    self.plans.insert(monitor, plan);
+                }
+                _ => new.push(Wanted { monitor, interval, digest }),
+            }
+        }
+        let within = FIRST_WITHIN.max(FIRST_EACH * new.len() as Millis);
+        for Wanted { monitor, interval, digest } in new {
+            let next = now + self.hash(monitor, b"first") % interval.min(within);
+            self.plans.insert(monitor, Plan { interval, digest, next, missed: 0 });
         }
         self.heap = self.plans.iter().map(|(monitor, plan)| Reverse((plan.next, *monitor))).collect();
         self.asked.retain(|asked| self.plans.contains_key(&asked.monitor));
@@ -213,8 +216,11 @@ impl Grid {
 pub(crate) const SHORTEST: Millis = 1_000;
 /// Phases spread over at most this much, so that a monitor with a long interval need not wait for long.
 const SPREAD: Millis = 120_000;
-/// The first run of a new monitor comes within this.
+/// The first run of a new monitor comes within this, as long as few are new together.
 const FIRST_WITHIN: Millis = 5_000;
+/// The time that each of many new monitors adds to that, but never beyond its interval: 200 first runs a second. All of a large
+/// configuration within five seconds would be late, and a storm for their targets.
+const FIRST_EACH: Millis = 5;
 /// Between two runs beside the plan: twenty a second.
 const ASKED_EVERY: Millis = 50;
 /// Runs that wait beside the plan at most.

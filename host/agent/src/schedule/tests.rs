@@ -46,6 +46,27 @@ fn the_first_run_comes_within_five_seconds_or_the_interval() {
 }
 
 #[test]
+fn first_runs_of_many_come_at_two_hundred_a_second_and_within_the_interval_and_one_new_one_among_them_quickly()
+ {
+    let mut schedule = schedule(0, (0..10_000).map(|n| wanted(n, [60_000, 20_000][(n % 2) as usize])));
+    let mut first = HashSet::new();
+    let mut runs = play(&mut schedule, 60_000);
+    runs.retain(|due| first.insert(due.monitor));
+    assert_eq!(runs.len(), 10_000);
+    // Half of them have to come within 20 seconds, the others within 50.
+    let busiest = runs.chunk_by(|a, b| a.planned / 1_000 == b.planned / 1_000).map(<[_]>::len).max();
+    assert!(busiest.is_some_and(|busiest| busiest < 450), "{busiest:?} in one second");
+    assert!(
+        runs.iter().all(|due| due.planned < if due.monitor.0.as_u128() % 2 == 0 { 50_000 } else { 20_000 })
+    );
+
+    let now = 100_000;
+    play(&mut schedule, now);
+    schedule.replace(now, (0..10_001).map(|n| wanted(n, [60_000, 20_000][(n % 2) as usize])));
+    assert!(play(&mut schedule, now + 5_000).iter().any(|due| due.monitor == monitor(10_000)));
+}
+
+#[test]
 fn later_runs_settle_on_a_stable_grid_that_does_not_depend_on_the_start() {
     for interval in [1_000, 7_000, 60_000, 3_600_000] {
         let phase = |start: Millis| {
