@@ -2,6 +2,7 @@
 //! Pure; who is present comes in.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 use wire::config::{Assignment, Configuration};
@@ -32,12 +33,26 @@ pub(crate) struct Placement {
     runs: BTreeMap<AgentId, Vec<MonitorId>>,
     /// What those that run have in common.
     pub common: Common,
+    /// The ETag of what each of those that run is told, as far as it was made. A change of any monitor is another placement.
+    tags: BTreeMap<AgentId, OnceLock<String>>,
 }
 
 impl Placement {
     /// The monitors of an agent, in the order of the monitors.
     pub(crate) fn of(&self, agent: AgentId) -> &[MonitorId] {
         self.runs.get(&agent).map_or(&[], Vec::as_slice)
+    }
+
+    /// The ETag of what an agent is told, if it was told since the last change.
+    pub(crate) fn tag(&self, agent: AgentId) -> Option<&str> {
+        self.tags.get(&agent)?.get().map(String::as_str)
+    }
+
+    /// Remembers it. An agent that runs nothing is told so little that it is made again.
+    pub(crate) fn remember(&self, agent: AgentId, tag: &str) {
+        if let Some(known) = self.tags.get(&agent) {
+            known.get_or_init(|| tag.to_owned());
+        }
     }
 
     /// Whether everybody runs the same.
@@ -72,7 +87,8 @@ pub(crate) fn place<'a>(monitors: impl IntoIterator<Item = &'a Monitor>, among: 
             }
         }
     }
-    Placement { among, runs, common }
+    let tags = runs.keys().map(|agent| (*agent, OnceLock::new())).collect();
+    Placement { among, runs, common, tags }
 }
 
 fn weight(monitor: MonitorId, agent: AgentId) -> [u8; 8] {

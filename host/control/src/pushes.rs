@@ -122,8 +122,8 @@ impl Control {
 
     /// Tells an agent that its configuration is another one, if it is.
     pub(crate) fn announce(&self, agent: AgentId) {
-        let (configuration, etag) = self.configuration(agent);
-        lock(&self.pushes).announce(agent, configuration.version, etag);
+        let (version, etag) = self.tag(agent);
+        lock(&self.pushes).announce(agent, version, etag);
     }
 
     /// Whether this is still the agent's lease.

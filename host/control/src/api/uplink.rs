@@ -125,17 +125,20 @@ pub(super) async fn wait_for_configuration(
     let uri: Uri = signed.path.parse().map_err(|_| Problem::new(Problem::INVALID, "the path is not one"))?;
     let caller = blocking(&control, move |c| c.admit(&signed, &body)).await?;
     let Wait { wait } = query(&uri)?;
-    let known = headers.get(http_header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    let known = headers.get(http_header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let packs = headers.get_all(http_header::ACCEPT).iter().any(|accept| accept == config::PACKED);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.min(LONGEST_WAIT_S));
     let mut told = control.told.subscribe();
     let mut closing = control.closing.subscribe();
     loop {
         told.mark_unchanged();
-        let (configuration, etag) = control.configuration(caller.agent.id);
-        if known != Some(etag.as_str()) {
-            let packs = headers.get_all(http_header::ACCEPT).iter().any(|accept| accept == config::PACKED);
-            let reply = blocking(&control, move |_| shaped(&configuration, packs, way)).await?;
-            return Ok(reply.tagged(etag));
+        let (agent, has) = (caller.agent.id, known.clone());
+        let news = blocking(&control, move |control| {
+            let Some((configuration, etag)) = control.news(agent, has.as_deref()) else { return Ok(None) };
+            shaped(&configuration, packs, way).map(|reply| Some(reply.tagged(etag)))
+        });
+        if let Some(reply) = news.await? {
+            return Ok(reply);
         }
         let over = tokio::select! {
             _ = told.changed() => false,
@@ -143,7 +146,7 @@ pub(super) async fn wait_for_configuration(
             () = tokio::time::sleep_until(deadline) => true,
         };
         if over {
-            return Ok(Reply::not_modified(etag));
+            return Ok(Reply::not_modified(known.unwrap_or_default()));
         }
     }
 }

@@ -22,6 +22,32 @@ async fn an_agent_enrols_says_hello_and_gets_its_monitors() {
 }
 
 #[tokio::test]
+async fn what_an_agent_is_told_is_made_once_between_two_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = Plane::start(dir.path()).await;
+    plane.apply(json!([shop()])).await;
+    let device = plane.agent("edge-1").await;
+    let ask = async |etag: &str| {
+        device.send(&device.stamp(), Method::GET, "/v1/config?wait=0", String::new(), Some(etag)).await
+    };
+    let remembered = || plane.control.placement().tag(device.id).map(str::to_owned);
+    // Nothing but what is remembered can say that the agent has this one.
+    assert_eq!(remembered(), None);
+    plane.control.placement().remember(device.id, "\"remembered\"");
+    assert_eq!(ask("\"remembered\"").await.0, StatusCode::NOT_MODIFIED);
+
+    let mut another = shop();
+    another["interval"] = json!("7s");
+    plane.apply(json!([another])).await;
+    assert_eq!(remembered(), None);
+    let (status, told) = ask("\"remembered\"").await;
+    assert_eq!((status, &told["monitors"][0]["interval_ms"]), (StatusCode::OK, &json!(7000)));
+    let etag = told["etag"].as_str().unwrap();
+    assert_eq!(remembered().as_deref(), Some(etag));
+    assert_eq!(ask(etag).await.0, StatusCode::NOT_MODIFIED);
+}
+
+#[tokio::test]
 async fn an_agent_that_cannot_unpack_is_not_told_more_than_it_takes() {
     let dir = tempfile::tempdir().unwrap();
     let plane = Plane::start(dir.path()).await;

@@ -9,7 +9,7 @@ use wire::results::{Ack, Lane};
 use wire::{AgentId, BATCH_LIMIT, Mistake, Problem, Timestamp};
 
 use super::{Caller, invalid, json};
-use crate::assign;
+use crate::assign::{self, Placement};
 use crate::control::{Control, Progress, Registry, failed, lock};
 use crate::ingest::{self, Decision, History, Incoming, New};
 use crate::judge;
@@ -26,12 +26,23 @@ struct RawBatch {
 }
 
 impl Control {
-    /// What the agent runs, and the ETag of it.
-    pub(crate) fn configuration(&self, agent: AgentId) -> (Configuration, String) {
+    /// What the agent runs, and the ETag of it; none while that is the one it has. Between two changes it is made once, so that an
+    /// agent of many monitors may ask as often as one of few.
+    pub(crate) fn news(&self, agent: AgentId, has: Option<&str>) -> Option<(Configuration, String)> {
         // The placement first: monitors that it names and that are gone since are left out.
         let (placement, registry) = (self.placement(), self.registry());
-        let monitors = placement.of(agent).iter().filter_map(|id| registry.monitor(*id));
-        assign::configuration(registry.version, monitors, &placement.common)
+        if has.is_some() && placement.tag(agent) == has {
+            return None;
+        }
+        let told = tell(&placement, &registry, agent);
+        Some(told).filter(|(_, tag)| has != Some(tag))
+    }
+
+    /// The version and the ETag of it alone.
+    pub(crate) fn tag(&self, agent: AgentId) -> (u64, String) {
+        let (placement, registry) = (self.placement(), self.registry());
+        let known = placement.tag(agent).map(str::to_owned);
+        (registry.version, known.unwrap_or_else(|| tell(&placement, &registry, agent).1))
     }
 
     /// Stores a batch. The answer comes after it is on disk.
@@ -151,6 +162,13 @@ impl Control {
         };
         Ok(ingest::decide(lane, &history, caller.recorded, |m| registry.interval_ms(m), records))
     }
+}
+
+fn tell(placement: &Placement, registry: &Registry, agent: AgentId) -> (Configuration, String) {
+    let monitors = placement.of(agent).iter().filter_map(|id| registry.monitor(*id));
+    let told = assign::configuration(registry.version, monitors, &placement.common);
+    placement.remember(agent, &told.1);
+    told
 }
 
 /// Those of the rows that are now the latest of their monitor and location.
