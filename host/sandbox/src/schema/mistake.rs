@@ -37,6 +37,9 @@ pub const AROUND: [&str; 16] = [
 impl Schema {
     /// Every mistake in a configuration, sorted by place.
     pub(super) fn mistakes(&self, config: &Value) -> Vec<Mistake> {
+        if self.validator.is_valid(config) {
+            return Vec::new();
+        }
         let mut hidden = Hidden::default();
         self.walk_every_branch(config, &mut |place: Place<'_>| {
             // A target may have been written with a user's name and password in it.

@@ -1,6 +1,7 @@
 //! A plugin's configuration schema (JSON Schema 2020-12): the single source for validation, defaults, secrets and the grant. Owns
 //! the schema's own rules and the walk along a configuration; wording lies in `mistake`, defaults in `complete`, targets in `grant`.
 
+mod branches;
 mod complete;
 mod dsn;
 mod grant;
@@ -13,6 +14,7 @@ use std::collections::BTreeSet;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value, json};
 
+use self::branches::Branches;
 pub use self::mistake::AROUND;
 pub(crate) use self::mistake::nearest;
 use self::walk::Place;
@@ -41,6 +43,7 @@ pub struct Schema {
     /// With references to secrets allowed where they are marked.
     lenient: Value,
     validator: Validator,
+    branches: Branches,
 }
 
 /// Why a schema cannot be used. The plugin's author reads this.
@@ -87,7 +90,7 @@ impl Schema {
         check_marks(schema, "")?;
         let lenient = with_secrets(schema);
         let validator = compile(&lenient)?;
-        Ok(Schema { root: schema.clone(), lenient, validator })
+        Ok(Schema { root: schema.clone(), lenient, validator, branches: Branches::of(schema) })
     }
 
     /// The schema as the plugin gave it.
@@ -97,12 +100,16 @@ impl Schema {
 
     /// Why one of its subschemas does not accept a value; none when it does.
     pub fn refuses(&self, subschema: &Value, value: &Value) -> Option<String> {
-        let definitions = self.lenient.get("$defs").cloned().unwrap_or_else(|| json!({}));
-        let whole = json!({ "$defs": definitions, "allOf": [with_secrets(subschema)] });
-        match compile(&whole) {
+        match self.compile_part(subschema) {
             Ok(validator) => validator.iter_errors(value).next().map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         }
+    }
+
+    /// A validator of a subschema. It costs far more than to ask it: whoever asks often keeps it.
+    fn compile_part(&self, subschema: &Value) -> Result<Validator, SchemaError> {
+        let definitions = self.lenient.get("$defs").cloned().unwrap_or_else(|| json!({}));
+        compile(&json!({ "$defs": definitions, "allOf": [with_secrets(subschema)] }))
     }
 
     /// The names of all secrets that a completed configuration refers to.

@@ -37,9 +37,11 @@ impl Schema {
         self.root.pointer(reference.strip_prefix('#')?)
     }
 
-    /// Whether a subschema accepts a value.
-    pub(super) fn accepts(&self, schema: &Value, value: &Value) -> bool {
-        self.refuses(schema, value).is_none()
+    /// Whether one of its branches accepts a value.
+    pub(super) fn accepts(&self, branch: &Value, value: &Value) -> bool {
+        self.branches
+            .validator(branch, || self.compile_part(branch))
+            .is_ok_and(|branch| branch.is_valid(value))
     }
 }
 
