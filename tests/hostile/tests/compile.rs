@@ -28,10 +28,7 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit()
 }
 
-fn trial<F: Future<Output = ()>>(name: &str, test: fn() -> F) -> Trial
-where
-    F: 'static,
-{
+fn trial<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F) -> Trial {
     Trial::test(name, move || {
         tokio::runtime::Runtime::new().expect("a runtime").block_on(test());
         Ok(())
