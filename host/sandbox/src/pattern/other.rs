@@ -8,6 +8,7 @@ use regex_automata::{Input, PatternID};
 use super::{COMPILED, Group, Pattern, shelf, words};
 
 impl Pattern {
+    /// Where the groups are in a text that matches, the whole match first.
     pub(super) fn groups_in(&self, text: &[u8]) -> Result<Vec<Group>, String> {
         if self.is_too_large_for(text) {
             return Err(format!(
@@ -29,7 +30,7 @@ impl Pattern {
         regex.group_info().pattern_names(PatternID::ZERO).map(|name| name.map(str::to_owned)).collect()
     }
 
-    /// The other engine, for what the automaton cannot do: a Unicode word boundary beside what is not ASCII.
+    /// Whether a text matches that the automaton gave up: it has a Unicode word boundary beside what is not ASCII.
     pub(super) fn at_once(&self, text: &[u8]) -> Result<bool, String> {
         if self.is_too_large_for(text) {
             return Err(format!(
