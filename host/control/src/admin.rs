@@ -193,7 +193,7 @@ impl Control {
                 None => channel::Plan::default(),
             };
             let answer = ApplyAnswer { changes: plan.changes, channels: told.changes };
-            let before = registry.monitors.clone();
+            let before = registry.clone();
             let gone: Vec<_> = plan.gone.iter().map(|m| m.id).collect();
             let deleted = plan.gone.into_iter().map(|m| {
                 registry.monitors_mut().remove(&m.spec.name);
@@ -204,7 +204,7 @@ impl Control {
                 registry.monitors_mut().insert(monitor.spec.name.clone(), monitor.clone());
                 written.push(Written::Monitor(monitor));
             }
-            let too_large = too_large(&before, &registry.monitors);
+            let too_large = too_large(&before, registry);
             if !too_large.is_empty() {
                 return Err(invalid(too_large));
             }
@@ -262,13 +262,13 @@ impl Control {
     /// All monitors, by name.
     pub(crate) fn monitors(&self) -> Vec<MonitorView> {
         let registry = self.registry();
-        self.monitor_views(&registry, registry.monitors.values())
+        self.monitor_views(&registry, registry.all_monitors())
     }
 
     /// One monitor, with its uptime.
     pub(crate) fn monitor(&self, name: &str) -> Result<MonitorView, Problem> {
         let registry = self.registry();
-        let Some(monitor) = registry.monitors.get(name) else {
+        let Some(monitor) = registry.monitor_named(name) else {
             return Err(no_such("monitor", name, registry.monitors.keys()));
         };
         let mut view = self.monitor_views(&registry, [monitor]).remove(0);
@@ -337,7 +337,7 @@ impl Control {
 
     fn filter(&self, wanted: &Wanted) -> Result<Filter, Problem> {
         let registry = self.registry();
-        let monitor = wanted.monitor.as_ref().map(|name| match registry.monitors.get(name) {
+        let monitor = wanted.monitor.as_ref().map(|name| match registry.monitor_named(name) {
             Some(monitor) => Ok(monitor.id),
             None => {
                 name.parse().map(MonitorId).map_err(|_| no_such("monitor", name, registry.monitors.keys()))
@@ -380,11 +380,11 @@ impl Control {
 }
 
 /// The locations whose monitors grew beyond what an agent takes at once.
-fn too_large(before: &BTreeMap<String, Monitor>, after: &BTreeMap<String, Monitor>) -> Vec<Mistake> {
+fn too_large(before: &Registry, after: &Registry) -> Vec<Mistake> {
     let over: Vec<_> =
-        assign::sizes(after.values()).into_iter().filter(|(_, bytes)| *bytes > LIMIT).collect();
+        assign::sizes(after.all_monitors()).into_iter().filter(|(_, bytes)| *bytes > LIMIT).collect();
     // What was too large before may shrink step by step.
-    let before = if over.is_empty() { BTreeMap::new() } else { assign::sizes(before.values()) };
+    let before = if over.is_empty() { BTreeMap::new() } else { assign::sizes(before.all_monitors()) };
     let grew =
         over.into_iter().filter(|(location, bytes)| before.get(location).is_none_or(|was| bytes > was));
     let mistake = |(location, bytes): (&str, usize)| Mistake {

@@ -215,7 +215,7 @@ impl Control {
             return Ok(());
         }
         let mut registry = Registry::clone(&self.registry());
-        let placement = assign::place(registry.monitors.values(), choice);
+        let placement = assign::place(registry.all_monitors(), choice);
         if placement.is_as(&before) {
             *write(&self.placement) = Arc::new(placement);
             return Ok(());
@@ -229,7 +229,7 @@ impl Control {
     }
 
     fn place(&self) -> Placement {
-        assign::place(self.registry().monitors.values(), self.choice())
+        assign::place(self.registry().all_monitors(), self.choice())
     }
 
     fn choice(&self) -> Choice {

@@ -29,7 +29,7 @@ impl Control {
     /// Asks one connected agent of each location, or of this one, to run a monitor now.
     pub(crate) fn ask_for_run(&self, name: &str, location: Option<&str>) -> Result<Requested, Problem> {
         let registry = self.registry();
-        let Some(monitor) = registry.monitors.get(name) else {
+        let Some(monitor) = registry.monitor_named(name) else {
             return Err(no_such("monitor", name, registry.monitors.keys()));
         };
         if !monitor.spec.enabled {

@@ -230,7 +230,7 @@ impl Control {
     /// Reads the histories that nobody looked at yet, so that nobody has to wait for many at once.
     pub(crate) fn read_histories(&self) -> Result<(), store::Error> {
         let (registry, lost) = (self.registry(), self.lost(self.now().wall)?);
-        for monitor in registry.monitors.values() {
+        for monitor in registry.all_monitors() {
             if !lock(&self.memos).has(monitor.id) {
                 self.look(monitor, &lost, self.now().wall)?;
             }
@@ -261,7 +261,7 @@ impl Control {
         // A gap does not say whose results it swallowed, only on which agent.
         let month = self.now().wall.plus_millis(-LONGEST_MS);
         if let Some(Lost { agent, from, .. }) = lost(gaps.to_vec(), month).first() {
-            for monitor in registry.monitors.values() {
+            for monitor in registry.all_monitors() {
                 memos.lose(monitor.id, *agent, from.plus_millis(-millis(monitor.timeout_ms)));
             }
         }

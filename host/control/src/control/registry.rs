@@ -11,11 +11,12 @@ use crate::alert::Channel;
 use crate::monitors::Monitor;
 use crate::store::Write;
 
-/// What is kept of agents and monitors. A clone shares everything, and a change copies only the map that it is made in.
+/// What is kept of agents and monitors. A clone shares everything, and a change copies only the map that it is made in, never the
+/// monitors that stay as they are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     pub(crate) agents: Arc<BTreeMap<String, Agent>>,
-    pub(crate) monitors: Arc<BTreeMap<String, Monitor>>,
+    pub(crate) monitors: Arc<BTreeMap<String, Arc<Monitor>>>,
     pub(crate) channels: Arc<BTreeMap<String, Channel>>,
     pub(crate) version: u64,
     /// Names of the agents, and of the monitors, by id: every request of an agent asks for them.
@@ -33,7 +34,7 @@ impl Registry {
     ) -> Self {
         let mut registry = Self {
             agents: Arc::new(agents.into_iter().map(|a| (a.name.clone(), a)).collect()),
-            monitors: Arc::new(monitors.into_iter().map(|m| (m.spec.name.clone(), m)).collect()),
+            monitors: Arc::new(monitors.into_iter().map(|m| (m.spec.name.clone(), m.into())).collect()),
             channels: Arc::new(channels.into_iter().map(|c| (c.name.clone(), c)).collect()),
             version,
             ..Self::default()
@@ -51,7 +52,16 @@ impl Registry {
     }
 
     pub(crate) fn monitor(&self, id: MonitorId) -> Option<&Monitor> {
-        self.monitors.get(self.monitor_names.get(&id)?)
+        self.monitor_named(self.monitor_names.get(&id)?)
+    }
+
+    pub(crate) fn monitor_named(&self, name: &str) -> Option<&Monitor> {
+        self.monitors.get(name).map(Arc::as_ref)
+    }
+
+    /// The monitors, by name.
+    pub(crate) fn all_monitors(&self) -> impl Iterator<Item = &Monitor> {
+        self.monitors.values().map(Arc::as_ref)
     }
 
     /// The agents, to be changed.
@@ -60,7 +70,7 @@ impl Registry {
     }
 
     /// The monitors, to be changed.
-    pub(crate) fn monitors_mut(&mut self) -> &mut BTreeMap<String, Monitor> {
+    pub(crate) fn monitors_mut(&mut self) -> &mut BTreeMap<String, Arc<Monitor>> {
         Arc::make_mut(&mut self.monitors)
     }
 
@@ -88,7 +98,7 @@ pub(crate) enum Written {
     Agent(Agent, bool),
     AgentGone(AgentId),
     Event(AgentId, AgentEvent),
-    Monitor(Monitor),
+    Monitor(Arc<Monitor>),
     MonitorGone(MonitorId),
     Channel(Channel),
     ChannelGone(String),
@@ -121,11 +131,12 @@ mod tests {
     fn a_change_copies_only_the_map_that_it_is_made_in_and_finds_what_is_new() {
         let before = Registry::new(vec![], vec![monitor(1, "shop", &["dc1"])], vec![], 1);
         let mut after = before.clone();
-        after.monitors_mut().insert("cart".into(), monitor(2, "cart", &["dc1"]));
+        after.monitors_mut().insert("cart".into(), monitor(2, "cart", &["dc1"]).into());
         after.index(&before);
         let new = monitor(2, "cart", &["dc1"]).id;
         assert_eq!(after.monitor(new).map(|m| m.spec.name.as_str()), Some("cart"));
         assert_eq!((before.monitor(new), before.monitors.len()), (None, 1));
+        assert!(Arc::ptr_eq(&before.monitors["shop"], &after.monitors["shop"]));
         assert!(Arc::ptr_eq(&before.agents, &after.agents) && Arc::ptr_eq(&before.names, &after.names));
     }
 }

@@ -3,6 +3,7 @@
 mod spec;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -96,9 +97,9 @@ pub(crate) struct Plan {
     /// For whoever asked: in the order of the request, deleted ones last.
     pub changes: Vec<Applied>,
     /// New and different monitors.
-    pub put: Vec<Monitor>,
+    pub put: Vec<Arc<Monitor>>,
     /// Monitors that are no more.
-    pub gone: Vec<Monitor>,
+    pub gone: Vec<Arc<Monitor>>,
 }
 
 /// Reads every monitor of an apply; all mistakes of all monitors, or all monitors.
@@ -123,7 +124,7 @@ pub(crate) fn parse_all(raw: &[Value], checks: &dyn Checks) -> Result<Vec<Parsed
 
 /// Compares what was asked for with what there is. An unchanged name keeps its id.
 pub(crate) fn plan(
-    current: &BTreeMap<String, Monitor>,
+    current: &BTreeMap<String, Arc<Monitor>>,
     wanted: Vec<Parsed>,
     prune: bool,
     now: Timestamp,
@@ -139,14 +140,14 @@ pub(crate) fn plan(
         let old = current.get(&monitor);
         let (id, created_at) = old.map_or_else(|| (new_id(), now), |m| (m.id, m.created_at));
         let mut new = Monitor { id, spec, interval_ms, timeout_ms, manner, created_at, paces: vec![] };
-        new.succeeds(old, now);
+        new.succeeds(old.map(Arc::as_ref), now);
         let (change, changed) = match old {
             None => (Change::Created, vec![]),
             Some(old) if old.spec == new.spec => (Change::Unchanged, vec![]),
             Some(old) => (Change::Updated, differences(old, &new)),
         };
         if change != Change::Unchanged {
-            plan.put.push(new);
+            plan.put.push(new.into());
         }
         plan.changes.push(Applied { monitor, change, changed });
     }

@@ -380,7 +380,7 @@ fn the_digest_covers_how_a_monitor_is_run() {
 }
 
 fn planned(current: &[Monitor], wanted: &[Value], prune: bool) -> Plan {
-    let current = current.iter().map(|m| (m.spec.name.clone(), m.clone())).collect();
+    let current = current.iter().map(|m| (m.spec.name.clone(), m.clone().into())).collect();
     let wanted = parse_all(wanted, &Http).unwrap();
     plan(&current, wanted, prune, Timestamp::from_millis(9), || MonitorId(Uuid::from_u128(99)))
 }
@@ -405,7 +405,7 @@ fn a_prune_deletes_what_is_not_listed_and_says_so_last() {
     let kept = planned(&current, &[shop(json!({}))], false);
     assert!(kept.gone.is_empty());
     let pruned = planned(&current, &[shop(json!({}))], true);
-    assert_eq!(pruned.gone, current);
+    assert_eq!(pruned.gone, current.map(Arc::new));
     let changes: Vec<_> = pruned.changes.iter().map(|c| (c.monitor.as_str(), c.change)).collect();
     assert_eq!(changes, [("shop", Change::Created), ("other", Change::Deleted)]);
     assert_eq!(pruned.put[0].id, MonitorId(Uuid::from_u128(99)));

@@ -14,7 +14,7 @@ pub(super) fn render(control: &Control, name: &str) -> Result<Markup, Problem> {
     let view = control.monitor(name)?;
     let now = control.now().wall;
     let registry = control.registry();
-    let bar = match registry.monitors.get(name) {
+    let bar = match registry.monitor_named(name) {
         Some(monitor) => control.bars(&[monitor])?.pop(),
         None => None,
     };

@@ -16,7 +16,7 @@ pub(super) fn render(control: &Control) -> Result<Markup, Problem> {
     let registry = control.registry();
     let now = control.now().wall;
     let views = control.monitors();
-    let known: Vec<_> = views.iter().filter_map(|view| registry.monitors.get(&view.spec.name)).collect();
+    let known: Vec<_> = views.iter().filter_map(|view| registry.monitor_named(&view.spec.name)).collect();
     let (bars, uptimes) = (control.bars(&known)?, control.uptimes_at_hand(&known)?);
     // A monitor that was made between the two readings is shown at the next one.
     let shown = views.iter().filter(|view| registry.monitors.contains_key(&view.spec.name));
