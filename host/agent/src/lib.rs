@@ -100,7 +100,9 @@ pub struct Budget {
 
 impl Settings {
     /// Runs at the same time unless told otherwise: as many as the sandbox has slots.
-    pub const CONCURRENCY: usize = 64;
+    pub const CONCURRENCY: u16 = 256;
+    /// The most that may be told.
+    pub const MOST_CONCURRENCY: u16 = 1024;
     /// Where container engines put secrets.
     pub const SECRETS_DIR: &str = "/run/secrets";
     /// How often the agent makes a new token unless told otherwise: a week, so that one that was read is soon worth nothing.

@@ -119,7 +119,7 @@ impl Parts {
             ],
             runner: tokio::spawn(keep("runner", panics.clone(), async move || {
                 // What ran is lost with the panic, so the plans begin anew.
-                let schedule = Schedule::new(identity.agent);
+                let schedule = Schedule::new(identity.agent, runner.concurrency);
                 runner
                     .clone()
                     .work(schedule, &mut monitors, &mut duty, &mut asked, &mut runner_stopped)

@@ -32,7 +32,7 @@ use crate::monitors::{self, Monitor, Monitors};
 use crate::record::{self, Moment};
 use crate::recorder::Recorder;
 use crate::retries::{Again, Attempt, Retries};
-use crate::schedule::{Schedule, Wanted};
+use crate::schedule::{self, Schedule, Wanted};
 use crate::secrets;
 use crate::uplink::pushes::Subscription;
 
@@ -76,7 +76,7 @@ impl Runner {
             tokio::select! {
                 () = sleep(Duration::from_millis(wait).min(NAP)) => {}
                 Some(ended) = runs.ended() => match ended {
-                    Ended::Finished(monitor) => schedule.finished(monitor),
+                    Ended::Finished(monitor, took) => schedule.finished(monitor, took),
                     Ended::Again(again) => {
                         retries.wait(again);
                         self.give_up(&mut retries, &mut schedule, &current, *duties.borrow());
@@ -116,7 +116,7 @@ impl Runner {
         for again in
             retries.give_up(|id, digest| current.get(&id).is_some_and(|monitor| stays(monitor, digest)))
         {
-            schedule.finished(again.next.due.monitor);
+            schedule.finished(again.next.due.monitor, 0);
             self.recorder.record(&again.name, again.so_far);
         }
     }
@@ -132,6 +132,7 @@ impl Runner {
             tracing::error!(monitor = monitor.name, "a run panicked in the agent");
             Found::error("agent.panic", "the agent panicked in this run: its log says where".to_owned())
         });
+        let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let again = judged::is_worth_another(&found) && number <= monitor.manner.retries && !due.asked;
         let said = format!("{} ({}): {}", found.state, found.code, found.summary);
         let before = (1..).zip(&earlier).map(|(n, said)| (format!("attempt.{n}"), said.clone()));
@@ -140,7 +141,7 @@ impl Runner {
             monitor_id: monitor.id,
             planned_at: started_at.plus_millis(-i64::try_from(late).unwrap_or(i64::MAX)),
             started_at,
-            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: took,
             attempt: number,
             request: due.request,
             missed: due.missed,
@@ -170,7 +171,7 @@ impl Runner {
             });
         }
         self.recorder.record(&monitor.name, so_far);
-        Ended::Finished(monitor.id)
+        Ended::Finished(monitor.id, took)
     }
 
     /// What the monitor's plugin finds out, or why it could not.
@@ -239,7 +240,7 @@ impl Runs {
         Some(ended.map_or_else(
             |panicked| {
                 tracing::error!(monitor = monitor.name, %panicked, "a run broke in the agent and is not recorded");
-                Ended::Finished(monitor.id)
+                Ended::Finished(monitor.id, 0)
             },
             |(_, ended)| ended,
         ))
@@ -248,8 +249,8 @@ impl Runs {
 
 /// How a run ended.
 enum Ended {
-    /// It is recorded.
-    Finished(wire::MonitorId),
+    /// It is recorded, and took so long.
+    Finished(wire::MonitorId, schedule::Millis),
     /// It was down, and is made again.
     Again(Again),
 }

@@ -5,6 +5,9 @@
 //! together, then it settles on its grid. A time that passed is counted, never replayed, and runs of one monitor never overlap. Runs
 //! that somebody asks for come beside the plan, at most twenty a second; a planned run that comes first takes the place of one that
 //! nobody waits for by name.
+//!
+//! Monitors whose last run was slow have a bound of their own. A target that is gone makes a run last as long as its timeout, and a
+//! thousand of them would take every place: those beyond the bound wait for each other, never the others for them.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -51,6 +54,11 @@ pub(crate) struct Schedule {
     heap: BinaryHeap<Reverse<(Millis, MonitorId)>>,
     /// Runs under way, those of monitors that are not planned any more included: they may return before the run ends.
     running: HashSet<MonitorId>,
+    /// Those of them whose last run was slow, at most [`Schedule::slow_places`].
+    slow: HashSet<MonitorId>,
+    slow_places: usize,
+    /// Slow ones that are due and wait for one of those places, by time.
+    held: BinaryHeap<Reverse<(Millis, MonitorId)>>,
     /// Runs beside the plan, in the order in which they were asked for.
     asked: VecDeque<Asked>,
     /// The next of them comes no earlier.
@@ -70,16 +78,21 @@ struct Plan {
     digest: u64,
     next: Millis,
     missed: u64,
+    /// Whether the last run took longer than [`SLOW`].
+    slow: bool,
 }
 
 impl Schedule {
-    /// Nothing planned.
-    pub(crate) fn new(agent: AgentId) -> Self {
+    /// Nothing planned, for an agent that makes so many runs at the same time.
+    pub(crate) fn new(agent: AgentId, places: usize) -> Self {
         Self {
             agent,
             plans: HashMap::new(),
             heap: BinaryHeap::new(),
             running: HashSet::new(),
+            slow: HashSet::new(),
+            slow_places: (places - places / 4).max(1),
+            held: BinaryHeap::new(),
             asked: VecDeque::new(),
             asked_from: 0,
         }
@@ -101,9 +114,10 @@ impl Schedule {
         let within = FIRST_WITHIN.max(FIRST_EACH * new.len() as Millis);
         for Wanted { monitor, interval, digest } in new {
             let next = now + self.hash(monitor, b"first") % interval.min(within);
-            self.plans.insert(monitor, Plan { interval, digest, next, missed: 0 });
+            self.plans.insert(monitor, Plan { interval, digest, next, missed: 0, slow: false });
         }
         self.heap = self.plans.iter().map(|(monitor, plan)| Reverse((plan.next, *monitor))).collect();
+        self.held.clear();
         self.asked.retain(|asked| self.plans.contains_key(&asked.monitor));
     }
 
@@ -156,6 +170,10 @@ impl Schedule {
             let Some(Reverse((_, monitor))) = self.heap.pop() else { break };
             let grid = self.phase(monitor);
             let Some(plan) = self.plans.get_mut(&monitor) else { continue };
+            if plan.slow && self.slow.len() >= self.slow_places && !self.running.contains(&monitor) {
+                self.held.push(Reverse((plan.next, monitor)));
+                continue;
+            }
             let late = (now - plan.next) / plan.interval;
             let planned = plan.next + late * plan.interval;
             plan.missed += late;
@@ -165,6 +183,9 @@ impl Schedule {
                 plan.missed += 1;
                 continue;
             }
+            if plan.slow {
+                self.slow.insert(monitor);
+            }
             let missed = std::mem::take(&mut plan.missed);
             // It says what a run beside the plan would, and leaves the place to a monitor that runs more rarely.
             self.asked.retain(|asked| asked.monitor != monitor || asked.request.is_some());
@@ -173,9 +194,25 @@ impl Schedule {
         None
     }
 
-    /// A run ended, however it ended.
-    pub(crate) fn finished(&mut self, monitor: MonitorId) {
+    /// A run ended, however it ended, and took so long.
+    pub(crate) fn finished(&mut self, monitor: MonitorId, took: Millis) {
         self.running.remove(&monitor);
+        if let Some(plan) = self.plans.get_mut(&monitor) {
+            plan.slow = took > SLOW;
+        }
+        if self.slow.remove(&monitor) {
+            self.release();
+        }
+    }
+
+    /// Puts the first that is held back to where it is taken.
+    fn release(&mut self) {
+        while let Some(Reverse((at, monitor))) = self.held.pop() {
+            if self.plans.get(&monitor).is_some_and(|plan| plan.next == at) {
+                self.heap.push(Reverse((at, monitor)));
+                return;
+            }
+        }
     }
 
     /// Monitors that are planned.
@@ -214,6 +251,8 @@ impl Grid {
 
 /// The shortest interval.
 pub(crate) const SHORTEST: Millis = 1_000;
+/// A run that takes longer is slow.
+const SLOW: Millis = 1_000;
 /// Phases spread over at most this much, so that a monitor with a long interval need not wait for long.
 const SPREAD: Millis = 120_000;
 /// The first run of a new monitor comes within this, as long as few are new together.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgMatches, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::client::{self, Secret};
 use crate::failure::{Failure, exit};
@@ -86,8 +87,8 @@ pub(crate) struct Args {
         value_parser = digest
     )]
     large_plugin: Vec<String>,
-    /// Runs at the same time, 1 to 64
-    #[arg(long, env = "PICKET_CONCURRENCY", hide_env_values = true, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Runs at the same time, 1 to 1024; three quarters of them at most are of monitors whose last run took longer than a second
+    #[arg(long, env = "PICKET_CONCURRENCY", hide_env_values = true, default_value_t = agent::Settings::CONCURRENCY, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(agent::Settings::MOST_CONCURRENCY)))]
     concurrency: u16,
     /// Directory whose files are secrets by name, beside the variables PICKET_SECRET_NAME
     #[arg(
@@ -176,8 +177,18 @@ pub(crate) async fn run(args: Args, matches: &ArgMatches) -> Result<u8, Failure>
         start_wait: start_wait(),
         rotate_every: args.rotate_every,
     };
+    open_many();
     agent::run(settings, signals::shutdown()?).await.map_err(|e| Failure::new(e.exit_code(), e))?;
     Ok(0)
+}
+
+/// Lets the agent open as many files and sockets as the machine's owner allows at most: each run has some, and the usual limit of 1,024
+/// is one for programs that wait with `select`. Where it stays, a run that finds none left says so.
+fn open_many() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        tracing::debug!(?current, ?maximum, "cannot raise the number of files that may be open");
+    }
 }
 
 fn digest(text: &str) -> Result<String, String> {

@@ -15,7 +15,7 @@ fn wanted(n: u128, interval: Millis) -> Wanted {
 }
 
 fn schedule(now: Millis, wanted: impl IntoIterator<Item = Wanted>) -> Schedule {
-    let mut schedule = Schedule::new(AgentId(Uuid::from_u128(7)));
+    let mut schedule = Schedule::new(AgentId(Uuid::from_u128(7)), 64);
     schedule.replace(now, wanted);
     schedule
 }
@@ -25,7 +25,7 @@ fn play(schedule: &mut Schedule, until: Millis) -> Vec<Due> {
     let mut runs = Vec::new();
     while let Some(at) = schedule.next_at().filter(|at| *at <= until) {
         while let Some(due) = schedule.take(at) {
-            schedule.finished(due.monitor);
+            schedule.finished(due.monitor, 0);
             runs.push(due);
         }
     }
@@ -84,7 +84,7 @@ fn later_runs_settle_on_a_stable_grid_that_does_not_depend_on_the_start() {
 #[test]
 fn phases_spread_over_the_interval_or_two_minutes_and_differ_between_agents() {
     let phases = |agent: u128, interval: Millis| {
-        let schedule = Schedule::new(AgentId(Uuid::from_u128(agent)));
+        let schedule = Schedule::new(AgentId(Uuid::from_u128(agent)), 64);
         (0..1_000).map(|n| schedule.phase(monitor(n)).after(0, interval) % interval).collect::<Vec<_>>()
     };
     for (interval, bound) in [(60_000, 60_000), (3_600_000, 120_000)] {
@@ -108,7 +108,7 @@ fn times_that_passed_are_counted_and_not_replayed() {
         due,
         Due { monitor: monitor(1), planned: asleep_until, missed: 359, request: None, asked: false }
     );
-    schedule.finished(monitor(1));
+    schedule.finished(monitor(1), 0);
     assert_eq!(schedule.take(asleep_until + 1), None);
     let due = schedule.take(asleep_until + 10_000).unwrap();
     assert_eq!((due.planned, due.missed), (asleep_until + 10_000, 0));
@@ -119,7 +119,7 @@ fn a_monitor_that_still_runs_does_not_start_again_and_the_time_counts_as_missed(
     let mut schedule = schedule(0, [wanted(1, 1_000)]);
     let first = schedule.take(1_000).unwrap();
     assert_eq!((schedule.take(3_000), schedule.take(4_000)), (None, None));
-    schedule.finished(first.monitor);
+    schedule.finished(first.monitor, 0);
     let second = schedule.take(5_000).unwrap();
     let slots = (second.planned - first.planned) / 1_000;
     assert!(second.missed >= 3 && second.missed < slots + 1, "{second:?} after {first:?}");
@@ -153,7 +153,7 @@ fn a_change_while_a_monitor_runs_does_not_start_it_twice() {
     schedule.take(10_000).unwrap();
     schedule.replace(10_000, [Wanted { digest: 1, ..wanted(1, 10_000) }]);
     assert_eq!(schedule.take(20_000), None);
-    schedule.finished(monitor(1));
+    schedule.finished(monitor(1), 0);
     assert!(schedule.take(40_000).is_some());
 }
 
@@ -164,7 +164,7 @@ fn a_monitor_that_leaves_and_returns_during_its_run_does_not_start_twice() {
     schedule.replace(10_000, []);
     schedule.replace(10_000, [wanted(1, 10_000)]);
     assert_eq!(schedule.take(20_000), None);
-    schedule.finished(monitor(1));
+    schedule.finished(monitor(1), 0);
     assert!(schedule.take(40_000).is_some());
 }
 
@@ -198,7 +198,7 @@ fn a_run_that_is_asked_for_comes_at_once_and_leaves_the_plan_as_it_is() {
     assert_eq!(asked.next_at(), Some(70_001));
     let due = asked.take(70_001);
     assert_eq!(due, Some(Due { monitor: monitor(1), planned: 70_001, missed: 0, request, asked: true }));
-    asked.finished(monitor(1));
+    asked.finished(monitor(1), 0);
     assert_eq!(play(&mut asked, 400_000), play(&mut plain, 400_000));
 }
 
@@ -210,9 +210,9 @@ fn two_runs_of_one_monitor_never_overlap_when_one_is_asked_for() {
     schedule.ask(5_002, monitor(1), None);
     assert_eq!(schedule.take(5_003), None);
     assert!(schedule.next_at() > Some(5_003), "it waits for the end of the run, not for a time");
-    schedule.finished(planned.monitor);
+    schedule.finished(planned.monitor, 0);
     assert_eq!(schedule.take(5_004).map(|due| due.planned), Some(5_001));
-    schedule.finished(monitor(1));
+    schedule.finished(monitor(1), 0);
     assert_eq!(schedule.take(5_100), None, "twice without a request is once");
 }
 
@@ -252,4 +252,73 @@ fn runs_that_are_asked_for_come_at_most_twenty_a_second() {
     assert_eq!(play(&mut schedule, now + 999).len(), 20);
     schedule.replace(now + 999, []);
     assert_eq!(schedule.next_at(), None, "what is not planned any more is not asked for either");
+}
+
+/// A thousand monitors a minute, of which `slow` never answer within their ten seconds, on eight places: what
+/// started in ten minutes.
+fn play_slow(slow: u128) -> Vec<(u128, Millis, Due)> {
+    let mut schedule = Schedule::new(AgentId(Uuid::from_u128(7)), 8);
+    schedule.replace(0, (0..1_000).map(|n| wanted(n, 60_000)));
+    let (mut runs, mut under_way) = (Vec::new(), Vec::<(Millis, MonitorId, Millis)>::new());
+    for now in (0..600_000).step_by(10) {
+        for (_, monitor, took) in under_way.extract_if(.., |(ends, ..)| *ends <= now) {
+            schedule.finished(monitor, took);
+        }
+        while under_way.len() < 8
+            && let Some(due) = schedule.take(now)
+        {
+            let n = due.monitor.0.as_u128();
+            let took = if n < slow { 10_000 } else { 10 };
+            under_way.push((now + took, due.monitor, took));
+            runs.push((n, now - due.planned, due));
+        }
+    }
+    runs
+}
+
+#[test]
+fn those_that_never_answer_wait_for_each_other_and_nobody_for_them() {
+    let runs = play_slow(100);
+    // From the fifth minute on: they were found out before.
+    let settled = |(_, late, due): &&(u128, Millis, Due)| due.planned + late > 240_000;
+    let quick: Vec<_> = runs.iter().filter(settled).filter(|(n, ..)| *n >= 100).collect();
+    assert!(quick.len() > 5_300, "{}", quick.len());
+    assert!(quick.iter().all(|(_, late, due)| *late < 100 && due.missed == 0));
+    let slow: Vec<_> = runs.iter().filter(settled).filter(|(n, ..)| *n < 100).collect();
+    assert!((205..=216).contains(&slow.len()), "six places for six minutes are 216 runs: {}", slow.len());
+    assert!(slow.iter().any(|(.., due)| due.missed > 0), "what they miss is counted");
+}
+
+#[test]
+fn a_few_that_are_slow_are_in_time_like_everybody() {
+    let runs = play_slow(10);
+    assert!(
+        runs.iter().filter(|(_, late, due)| due.planned + late > 120_000).all(|(_, late, _)| *late < 100)
+    );
+}
+
+#[test]
+fn a_slow_one_that_waits_is_dropped_with_its_monitor_and_kept_over_a_change_of_others() {
+    let mut schedule = Schedule::new(AgentId(Uuid::from_u128(7)), 1);
+    schedule.replace(0, [wanted(1, 1_000), wanted(2, 1_000)]);
+    for due in [schedule.take(1_000), schedule.take(1_000)] {
+        schedule.finished(due.unwrap().monitor, 5_000);
+    }
+    let first = schedule.take(5_000).unwrap();
+    assert_eq!(schedule.take(5_000), None, "one place for slow ones");
+    let other = if first.monitor == monitor(1) { 2 } else { 1 };
+    schedule.replace(5_000, [wanted(1, 1_000), wanted(2, 1_000), wanted(3, 60_000)]);
+    schedule.finished(first.monitor, 10);
+    assert_eq!(schedule.take(5_001).map(|due| due.monitor), Some(monitor(other)));
+
+    let mut schedule = Schedule::new(AgentId(Uuid::from_u128(7)), 1);
+    schedule.replace(0, [wanted(1, 1_000), wanted(2, 1_000)]);
+    for due in [schedule.take(1_000), schedule.take(1_000)] {
+        schedule.finished(due.unwrap().monitor, 5_000);
+    }
+    let running = schedule.take(5_000).unwrap();
+    assert_eq!(schedule.take(5_000), None);
+    schedule.replace(5_000, []);
+    schedule.finished(running.monitor, 5_000);
+    assert_eq!((schedule.take(20_000), schedule.next_at()), (None, None));
 }
