@@ -144,7 +144,7 @@ daemon off;
 master_process off;
 pid @ROOT@/pid;
 error_log stderr warn;
-events { worker_connections 128; }
+events { worker_connections 1024; }
 http {
   access_log off;
   client_body_temp_path @ROOT@/body;
