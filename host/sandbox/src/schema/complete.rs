@@ -197,7 +197,38 @@ mod tests {
             json!({"url": "http://a/", "auth": {"user": "u"}}),
             &["/auth/password: is missing, expected a string or {\"$secret\": \"NAME\"}"],
         );
-        check(json!({"url": "http://a/", "auth": 7}), &["/auth: found 7, expected an object or null"]);
+        check(
+            json!({"url": "http://a/", "auth": 7}),
+            &["/auth: found 7, expected {\"user\": …, \"password\": …} or null"],
+        );
+    }
+
+    #[test]
+    fn of_alternative_objects_the_one_with_these_keys_is_explained() {
+        let one = |key: &str, inner: Value| json!({"type": "object", "required": [key], "additionalProperties": false, "properties": {key: inner}});
+        let login = json!({"type": "object", "required": ["user"], "additionalProperties": false,
+            "properties": {"user": {"type": "string"}, "password": {"type": "object", "x-picket-secret": true}}});
+        let auth = json!({"oneOf": [{"$ref": "#/$defs/basic"}, one("bearer", json!({"type": "string"})), {"type": "string"}]});
+        let schema = Schema::parse(&json!({
+            "type": "object", "additionalProperties": false, "properties": {"auth": auth}, "$defs": {"basic": one("basic", login)}
+        }))
+        .unwrap();
+        let all = "/auth: found an object, expected {\"basic\": …} or {\"bearer\": …} or a string";
+        for (auth, expected) in [
+            (json!({"basic": {}}), "/auth/basic/user: is missing, expected a string"),
+            (json!({"bearer": 7}), "/auth/bearer: found 7, expected a string"),
+            (
+                json!({"basic": {"user": "u", "password": "hunter22"}}),
+                "/auth/basic/password: found a text, expected {\"$secret\": \"NAME\"}",
+            ),
+            (json!({}), all),
+            (json!({"basik": {"user": "u"}}), all),
+            (json!({"basic": {"user": "u"}, "bearer": "b"}), all),
+        ] {
+            let mistakes = schema.complete(&json!({"auth": auth})).unwrap_err();
+            let found: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            assert_eq!(found, [expected]);
+        }
     }
 
     #[test]

@@ -88,14 +88,16 @@ impl Schema {
                 add(format!("{at}/{}", escape(key)), format!("is missing, expected {expected}"));
             }
             Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
-                // A branch that wants another type was not meant; if one is left, its mistakes are the mistakes.
-                let mut meant = context.iter().filter(|errors| {
-                    !errors.iter().any(|error| {
-                        matches!(error.kind(), Kind::Type { .. }) && error.instance_path().as_str() == at
-                    })
-                });
-                if let (Some(errors), None) = (meant.next(), meant.next()) {
-                    for error in errors {
+                // A branch that wants another type was not meant, nor one that wants other keys; if one is left, its mistakes are
+                // the mistakes.
+                let wants = |errors: &[ValidationError<'_>], other: fn(&Kind) -> bool| {
+                    errors.iter().any(|e| other(e.kind()) && e.instance_path().as_str() == at)
+                };
+                let of_type: Vec<_> = context.iter().filter(|errors| !wants(errors, is_type)).collect();
+                let of_keys: Vec<_> =
+                    of_type.iter().copied().filter(|errors| !wants(errors, is_keys)).collect();
+                if let ([errors], _) | (_, [errors]) = (&of_type[..], &of_keys[..]) {
+                    for error in errors.iter() {
                         self.explain(error, hidden, found);
                     }
                     return;
@@ -152,6 +154,17 @@ impl Schema {
         }
     }
 
+    /// The same of one of several: objects are told apart by the keys that they must have.
+    fn describe_branch(&self, branch: &Value, depth: usize) -> String {
+        let map = branch.as_object().and_then(|map| self.resolve(map).unwrap_or(branch).as_object());
+        let keys = map.filter(|map| map.get("type").is_some_and(|name| name == "object"));
+        let keys = keys.map(|map| walk::list(map, "required")).unwrap_or_default();
+        match keys.is_empty() {
+            true => self.describe(branch, depth),
+            false => format!("{{{}}}", join(keys.iter().map(|key| format!("{key}: …")), ", ")),
+        }
+    }
+
     /// What a schema expects, in words.
     fn describe(&self, schema: &Value, depth: usize) -> String {
         let (Some(map), Some(depth)) = (schema.as_object(), depth.checked_sub(1)) else {
@@ -177,7 +190,7 @@ impl Schema {
             return value.to_string();
         }
         if walk::branches(map).next().is_some() {
-            return join(walk::branches(map).map(|branch| self.describe(branch, depth)), " or ");
+            return join(walk::branches(map).map(|branch| self.describe_branch(branch, depth)), " or ");
         }
         match map.get("type") {
             Some(Value::String(name)) => article(name).to_owned(),
@@ -187,6 +200,19 @@ impl Schema {
             _ => "a value".to_owned(),
         }
     }
+}
+
+/// Whether a branch wants another type.
+fn is_type(kind: &Kind) -> bool {
+    matches!(kind, Kind::Type { .. })
+}
+
+/// Whether a branch wants other keys.
+fn is_keys(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Required { .. } | Kind::AdditionalProperties { .. } | Kind::UnevaluatedProperties { .. }
+    )
 }
 
 /// What is not repeated.
