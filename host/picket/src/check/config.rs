@@ -72,19 +72,32 @@ fn value(text: &str, wants_text: bool) -> Value {
 
 /// Whether the schema has a text, and nothing that looks like a number or a word of JSON, at the key.
 fn wants_text(root: &Value, schema: &Value, keys: &[String]) -> bool {
+    let mut types = Vec::new();
+    add_types(root, schema, keys, &mut types);
+    let other = |name: &&str| ["integer", "number", "boolean"].contains(name);
+    types.contains(&"string") && !types.iter().any(other)
+}
+
+/// The types that a schema and its branches name at the key.
+fn add_types<'a>(root: &'a Value, schema: &'a Value, keys: &[String], types: &mut Vec<&'a str>) {
     let schema = resolved(root, schema);
-    let Some((key, inner)) = keys.split_first() else {
-        return schema.get("type").is_some_and(|kind| match kind {
-            Value::Array(kinds) => kinds.iter().all(|k| k == "string" || k == "null"),
-            kind => kind == "string",
-        });
-    };
     let branches =
         ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|name| schema.get(name)?.as_array()).flatten();
+    for branch in branches {
+        add_types(root, branch, keys, types);
+    }
+    let Some((key, inner)) = keys.split_first() else {
+        match schema.get("type") {
+            Some(Value::Array(names)) => types.extend(names.iter().filter_map(Value::as_str)),
+            name => types.extend(name.and_then(Value::as_str)),
+        }
+        return;
+    };
     let direct =
         schema.get("properties").and_then(|p| p.get(key)).or_else(|| schema.get("additionalProperties"));
-    direct.is_some_and(|s| wants_text(root, s, inner))
-        || branches.into_iter().any(|s| wants_text(root, s, keys))
+    if let Some(direct) = direct {
+        add_types(root, direct, inner, types);
+    }
 }
 
 fn resolved<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
@@ -120,10 +133,13 @@ mod tests {
                 "keyword": { "type": ["string", "null"] },
                 "port": { "type": "integer" },
                 "expect": { "type": "string" },
+                "send": { "anyOf": [{ "$ref": "#/$defs/Said" }, { "type": "null" }] },
+                "version": { "anyOf": [{ "enum": ["1.2", 1.2] }, { "type": "null" }] },
+                "status": { "anyOf": [{ "type": "string" }, { "type": "integer" }] },
                 "headers": { "type": "object", "additionalProperties": { "type": "string" } },
                 "auth": { "$ref": "#/$defs/Auth" },
             },
-            "$defs": { "Auth": { "oneOf": [{ "type": "object", "properties": { "user": { "type": "string" } } }] } },
+            "$defs": { "Said": { "anyOf": [{ "type": "string" }, { "type": "object" }] }, "Auth": { "oneOf": [{ "type": "object", "properties": { "user": { "type": "string" } } }] } },
         })
     }
 
@@ -144,6 +160,10 @@ mod tests {
     fn a_number_is_text_where_the_check_wants_text() {
         check(&["keyword=200", "expect=true"], json!({"keyword": "200", "expect": "true"}));
         check(&["headers.X-Id=7", "auth.user=7"], json!({"headers": {"X-Id": "7"}, "auth": {"user": "7"}}));
+        check(
+            &["send=220", "status=200", "version=1.2"],
+            json!({"send": "220", "status": 200, "version": 1.2}),
+        );
         check(&["keyword=\"quoted\"", "keyword={\"$secret\": \"k\"}"], json!({"keyword": {"$secret": "k"}}));
     }
 
