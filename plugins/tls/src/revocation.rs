@@ -61,7 +61,8 @@ pub(crate) fn unknown(mut outcome: Outcome, config: &Config, facts: &Facts) -> R
             Revocation::Unknown => {}
         }
         let why: Vec<String> = heard.iter().map(|heard| said(heard)).collect();
-        let why = format!("{}: unknown, {}", subject(facts, place), why.join("; "));
+        let (whose, why) = (subject(facts, place), why.join("; "));
+        let said = format!("{whose}: unknown, {why}");
         let denied = heard.iter().find(|heard| heard.denied);
         let is_needed = config.revocation_mode == RevocationMode::Hard
             && (place == 0 || heard.iter().any(|heard| heard.named));
@@ -69,13 +70,13 @@ pub(crate) fn unknown(mut outcome: Outcome, config: &Config, facts: &Facts) -> R
             // Our own rules are in the way: that says nothing about the server.
             (_, Some(denied)) => {
                 refusal = refusal.or(is_needed.then(|| denied.message.clone()));
-                outcome.finding(Finding::new("revocation", false, EXPECTED, why))
+                outcome.finding(Finding::new("revocation", false, EXPECTED, said))
             }
-            (false, None) => outcome.finding(Finding::new("revocation", true, EXPECTED, why)),
+            (false, None) => outcome.finding(Finding::new("revocation", true, EXPECTED, said)),
             (true, None) => {
-                let finding = Finding::new("revocation", false, EXPECTED, why.clone());
+                let finding = Finding::new("revocation", false, EXPECTED, said);
                 outcome.must(finding, "tls.revocation_unknown", || {
-                    format!("nobody says whether the certificate of {why}")
+                    format!("nobody says whether the certificate of {whose} was revoked: {why}")
                 })
             }
         };
