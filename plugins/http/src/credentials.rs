@@ -183,6 +183,37 @@ const REFUSALS: [&str; 6] = [
     "invalid_scope",
 ];
 
+/// What a request can carry is known before anything is sent.
+pub(crate) fn can_be_sent(config: &Config) -> Result<(), Stop> {
+    let control = |text: &str| text.bytes().any(|c| c.is_ascii_control() && c != b'\t');
+    let line = "found a line break or another control character, write a value of one line";
+    let headers = config.headers.iter().filter_map(|(name, value)| {
+        let is_token = !name.is_empty()
+            && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c));
+        let framing =
+            ["content-length", "transfer-encoding"].iter().any(|own| name.eq_ignore_ascii_case(own));
+        let mistake = match value {
+            _ if !is_token => "not a header's name: write letters, digits and -, such as X-Request-Id",
+            _ if framing => {
+                "made from `body`: a server would wait for what it promises and does not get; leave it out"
+            }
+            TextOrSecret::Text(text) if control(text) => line,
+            _ => return None,
+        };
+        let at = format!("/headers/{}", name.replace('~', "~0").replace('/', "~1"));
+        Some(Err(Stop::mistake(&at, mistake)))
+    });
+    let host = config.host.as_deref().is_some_and(|host| control(host) || host.contains(' '));
+    let host = host.then(|| {
+        Err(Stop::mistake(
+            "/host",
+            "found a blank or a control character, write a name, with a port where it has one",
+        ))
+    });
+    let agent = control(&config.user_agent).then(|| Err(Stop::mistake("/user_agent", line)));
+    sdk::mistakes(headers.chain(host).chain(agent))
+}
+
 /// Each of these headers has one maker.
 pub(crate) fn one_maker(config: &Config) -> Result<(), Stop> {
     let made = [

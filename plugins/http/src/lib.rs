@@ -195,6 +195,7 @@ fn validate(config: &Config) -> Result<(), Stop> {
     sdk::mistakes([
         spoken(config).map(drop),
         credentials::one_maker(config),
+        credentials::can_be_sent(config),
         Assertions::read(config).map(drop),
         json::Rules::read(&config.json).map(drop),
     ])
@@ -203,6 +204,7 @@ fn validate(config: &Config) -> Result<(), Stop> {
 fn run(config: Config, _: &Context) -> Result<Outcome, Stop> {
     let versions = spoken(&config)?;
     credentials::one_maker(&config)?;
+    credentials::can_be_sent(&config)?;
     let assertions = Assertions::read(&config)?;
     let rules = json::Rules::read(&config.json)?;
     let credentials = Credentials::open(&config)?;
