@@ -34,6 +34,7 @@ pub const CLIENT_SECRET: &str = "sentinel client+secret";
 /// | `/method` | 200, the method |
 /// | `/header` | 200, the value of the request's `X-Picket` header |
 /// | `/body` | 200, the request's body |
+/// | `/length` | 200, the request's `Content-Length` |
 /// | `/host` | 200, the request's `Host` |
 /// | `/large` | 200, 2 MiB of `a`, "end" behind them |
 /// | `/64k` | 200, 64 KiB of `b`, "end" behind them |
@@ -184,6 +185,7 @@ http {
     location = /method { return 200 "$request_method\n"; }
     location = /header { return 200 "$http_x_picket\n"; }
     location = /body { proxy_set_header X-Picket $request_body; proxy_pass http://127.0.0.1:@HTTP@/header; }
+    location = /length { return 200 "$http_content_length\n"; }
     location = /host { return 200 "$http_host\n"; }
     location = /slow { limit_rate 1k; }
     location = /gzip { gzip on; gzip_min_length 1; default_type text/html; try_files /index.html =404; }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::Uri;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Uri};
 
 use crate::http::hop::Hop;
 
@@ -31,6 +31,11 @@ pub(crate) fn request(hop: &Hop, two: bool) -> Result<hyper::Request<Full<Bytes>
         if let (false, Ok(value)) = (headers.contains_key(name), HeaderValue::from_str(value)) {
             headers.insert(HeaderName::from_static(name), value);
         }
+    }
+    // RFC 9110, section 8.6: some servers answer 411 to a request that may have a body and does not say that it has none.
+    let may_have_a_body = [Method::POST, Method::PUT, Method::PATCH].contains(&hop.method);
+    if may_have_a_body && hop.body.is_empty() && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let path = match hop.url.query() {
         Some(query) => format!("{}?{query}", hop.url.path()),
