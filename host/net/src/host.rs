@@ -105,7 +105,13 @@ fn address_v6(text: &str, bare: &str) -> Result<Host, Error> {
     if let Some((address, _)) = bare.split_once('%') {
         return Err(mistake(text, &format!("an address with a zone cannot be reached; write {address}")));
     }
-    let ip: Ipv6Addr = bare.parse().map_err(|_| mistake(text, "not an IPv6 address"))?;
+    let ip: Ipv6Addr = bare.parse().map_err(|_| match (bare.split_once("://"), bare.split_once(':')) {
+        (Some(_), _) => mistake(text, "a URL is no host; write the name or the address in it"),
+        (None, Some((host, rest))) if !host.is_empty() && !rest.contains(':') => {
+            mistake(text, &format!("a port does not belong to a host; write {host}"))
+        }
+        _ => mistake(text, "not an IPv6 address"),
+    })?;
     match ip.to_ipv4_mapped() {
         Some(inner) => Err(mistake(text, &format!("write {inner}"))),
         None => Ok(Host::Address(ip.into())),
