@@ -166,6 +166,13 @@ mod tests {
                 "/tls/ca: unknown key \"ca\": tls.ca is a field of every monitor, write it beside config (picket check: --monitor tls.ca=…); known are trust",
             ],
         );
+        check(
+            json!({"url": "http://a/", "timeout": "5s", "retries": 2}),
+            &[
+                "/retries: unknown key \"retries\": retries is a field of every monitor, write it beside config; known are auth, expect, max_redirects, method, note, tls, url",
+                "/timeout: unknown key \"timeout\": timeout is a field of every monitor, write it beside config (picket check: --timeout …); known are auth, expect, max_redirects, method, note, tls, url",
+            ],
+        );
         let schema = Schema::parse(&json!({
             "type": "object", "additionalProperties": false, "properties": {"tls": {"type": "boolean"}}
         }));

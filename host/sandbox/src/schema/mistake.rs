@@ -265,9 +265,13 @@ fn expected(kind: &Kind, value: &Value) -> Option<String> {
 fn unknown_key(key: &str, known: &BTreeSet<String>) -> String {
     let mut message = format!("unknown key \"{key}\"");
     if let Some(field) = of_the_monitor(key) {
-        message.push_str(&format!(
-            ": {field} is a field of every monitor, write it beside config (picket check: --monitor {field}=…)"
-        ));
+        message.push_str(&format!(": {field} is a field of every monitor, write it beside config"));
+        match field {
+            // One run has no plan, and is one attempt.
+            "interval" | "retries" | "retry_interval" => {}
+            "timeout" => message.push_str(" (picket check: --timeout …)"),
+            field => message.push_str(&format!(" (picket check: --monitor {field}=…)")),
+        }
     }
     let meant = nearest(key, known.iter().map(String::as_str));
     match (meant, known.is_empty()) {
