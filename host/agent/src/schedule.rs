@@ -50,20 +50,22 @@ pub(crate) struct Due {
 pub(crate) struct Schedule {
     agent: AgentId,
     plans: HashMap<MonitorId, Plan>,
-    /// By time. An entry that does not agree with its plan is stale and skipped.
-    heap: BinaryHeap<Reverse<(Millis, MonitorId)>>,
+    heap: Times,
     /// Runs under way, those of monitors that are not planned any more included: they may return before the run ends.
     running: HashSet<MonitorId>,
     /// Those of them whose last run was slow, at most [`Schedule::slow_places`].
     slow: HashSet<MonitorId>,
     slow_places: usize,
-    /// Slow ones that are due and wait for one of those places, by time.
-    held: BinaryHeap<Reverse<(Millis, MonitorId)>>,
+    /// Slow ones that were due when there was none of those places.
+    held: Times,
     /// Runs beside the plan, in the order in which they were asked for.
     asked: VecDeque<Asked>,
     /// The next of them comes no earlier.
     asked_from: Millis,
 }
+
+/// Plans by time. An entry that does not agree with its plan is stale and skipped.
+type Times = BinaryHeap<Reverse<(Millis, MonitorId)>>;
 
 #[derive(Debug, PartialEq)]
 struct Asked {
@@ -137,13 +139,12 @@ impl Schedule {
     }
 
     fn next_planned(&mut self) -> Option<Millis> {
-        while let Some(Reverse((at, monitor))) = self.heap.peek() {
-            if self.plans.get(monitor).is_some_and(|plan| plan.next == *at) {
-                return Some(*at);
-            }
-            self.heap.pop();
-        }
-        None
+        let held = if self.has_slow_place() { first(&mut self.held, &self.plans) } else { None };
+        first(&mut self.heap, &self.plans).into_iter().chain(held).min()
+    }
+
+    fn has_slow_place(&self) -> bool {
+        self.slow.len() < self.slow_places
     }
 
     /// Takes the run that has been due for the longest, if any is due. It counts as running until [`Schedule::finished`].
@@ -167,7 +168,10 @@ impl Schedule {
 
     fn take_planned(&mut self, now: Millis) -> Option<Due> {
         while self.next_planned().is_some_and(|at| at <= now) {
-            let Some(Reverse((_, monitor))) = self.heap.pop() else { break };
+            // Of two heaps of times that come backwards the greater has the earlier.
+            let from_held = self.has_slow_place() && self.held.peek() > self.heap.peek();
+            let times = if from_held { &mut self.held } else { &mut self.heap };
+            let Some(Reverse((_, monitor))) = times.pop() else { break };
             let grid = self.phase(monitor);
             let Some(plan) = self.plans.get_mut(&monitor) else { continue };
             if plan.slow && self.slow.len() >= self.slow_places && !self.running.contains(&monitor) {
@@ -200,19 +204,7 @@ impl Schedule {
         if let Some(plan) = self.plans.get_mut(&monitor) {
             plan.slow = took > SLOW;
         }
-        if self.slow.remove(&monitor) {
-            self.release();
-        }
-    }
-
-    /// Puts the first that is held back to where it is taken.
-    fn release(&mut self) {
-        while let Some(Reverse((at, monitor))) = self.held.pop() {
-            if self.plans.get(&monitor).is_some_and(|plan| plan.next == at) {
-                self.heap.push(Reverse((at, monitor)));
-                return;
-            }
-        }
+        self.slow.remove(&monitor);
     }
 
     /// Monitors that are planned.
@@ -230,6 +222,17 @@ impl Schedule {
             Sha256::new().chain_update(what).chain_update(monitor.0).chain_update(self.agent.0).finalize();
         u64::from_le_bytes(digest[..8].try_into().expect("a SHA-256 digest has 32 bytes"))
     }
+}
+
+/// The earliest of them.
+fn first(times: &mut Times, plans: &HashMap<MonitorId, Plan>) -> Option<Millis> {
+    while let Some(Reverse((at, monitor))) = times.peek() {
+        if plans.get(monitor).is_some_and(|plan| plan.next == *at) {
+            return Some(*at);
+        }
+        times.pop();
+    }
+    None
 }
 
 /// The times at which one monitor is due for ever.

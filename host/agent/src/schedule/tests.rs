@@ -322,3 +322,27 @@ fn a_slow_one_that_waits_is_dropped_with_its_monitor_and_kept_over_a_change_of_o
     schedule.finished(running.monitor, 5_000);
     assert_eq!((schedule.take(20_000), schedule.next_at()), (None, None));
 }
+
+#[test]
+fn those_that_wait_are_not_forgotten_when_one_of_them_is_quick_again() {
+    let mut schedule = Schedule::new(AgentId(Uuid::from_u128(7)), 1);
+    schedule.replace(0, (1..=3).map(|n| wanted(n, 1_000)));
+    for due in [schedule.take(1_000), schedule.take(1_000), schedule.take(1_000)] {
+        schedule.finished(due.unwrap().monitor, 5_000);
+    }
+    let first = schedule.take(5_000).unwrap().monitor;
+    assert_eq!(schedule.take(5_000), None, "one place for slow ones");
+    // Somebody asks for those that wait, and they answer at once.
+    for n in (1..=3).filter(|n| monitor(*n) != first) {
+        schedule.ask(5_000, monitor(n), Some(Uuid::from_u128(n)));
+    }
+    for now in [5_001, 5_051] {
+        let asked = schedule.take(now).unwrap();
+        assert!(asked.asked);
+        schedule.finished(asked.monitor, 1);
+    }
+    schedule.finished(first, 5_000);
+    let both: HashSet<_> =
+        [schedule.take(5_100), schedule.take(5_100)].map(|due| due.unwrap().monitor).into();
+    assert!(both.len() == 2 && !both.contains(&first));
+}
