@@ -169,12 +169,13 @@ impl Schedule {
     fn take_planned(&mut self, now: Millis) -> Option<Due> {
         while self.next_planned().is_some_and(|at| at <= now) {
             // Of two heaps of times that come backwards the greater has the earlier.
-            let from_held = self.has_slow_place() && self.held.peek() > self.heap.peek();
+            let has_slow_place = self.has_slow_place();
+            let from_held = has_slow_place && self.held.peek() > self.heap.peek();
             let times = if from_held { &mut self.held } else { &mut self.heap };
             let Some(Reverse((_, monitor))) = times.pop() else { break };
             let grid = self.phase(monitor);
             let Some(plan) = self.plans.get_mut(&monitor) else { continue };
-            if plan.slow && self.slow.len() >= self.slow_places && !self.running.contains(&monitor) {
+            if plan.slow && !has_slow_place && !self.running.contains(&monitor) {
                 self.held.push(Reverse((plan.next, monitor)));
                 continue;
             }
@@ -224,7 +225,7 @@ impl Schedule {
     }
 }
 
-/// The earliest of them.
+/// The earliest that agrees with its plan; what is stale before it goes.
 fn first(times: &mut Times, plans: &HashMap<MonitorId, Plan>) -> Option<Millis> {
     while let Some(Reverse((at, monitor))) = times.peek() {
         if plans.get(monitor).is_some_and(|plan| plan.next == *at) {
